@@ -1,0 +1,1 @@
+"""The bot: what people talk to. It plans; the engine below it draws and trains."""

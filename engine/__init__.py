@@ -1,0 +1,1 @@
+"""The engine: plans in, pictures and LoRAs out. It never imports `bot`."""

@@ -1,0 +1,119 @@
+"""Base models as data: a base is a folder with `base.toml` beside its diffusers-format weights.
+
+A person's own bases lie in HOME/bases/NAME/ and come before the shipped ones, which are folders of this package.
+"""
+
+import hashlib
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from engine.errors import Invalid, UnknownBase
+
+SHIPPED = Path(__file__).parent
+MANIFEST = "base.toml"
+
+
+class Size(BaseModel):
+    """Pixels a side: `native` is what the base was trained at; it draws multiples of `multiple` from `min` to `max`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    native: PositiveInt
+    multiple: PositiveInt
+    min: PositiveInt
+    max: PositiveInt
+
+    def nearest(self, side: int) -> int:
+        within = min(max(side, self.min), self.max)
+        rounded = (within + self.multiple // 2) // self.multiple * self.multiple
+        return rounded if self.min <= rounded <= self.max else within // self.multiple * self.multiple
+
+
+class Defaults(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    steps: PositiveInt
+    guidance: float
+    sampler: str
+
+
+class Training(BaseModel):
+    """`rate`: AdamW's learning rate for a LoRA on this base."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rate: float = 1e-4
+
+
+class Preview(NamedTuple):
+    """A quick look at a latent without the autoencoder: rgb in [0, 1] = matrix (3, channels) · latent + bias (3)."""
+
+    matrix: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+
+
+class Base(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    folder: Path
+    title: str
+    family: Literal["sd", "sdxl"]
+    licence: str
+    commercial: bool
+    size: Size
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the UNet on a GPU; on a CPU it is float32
+    defaults: Defaults
+    training: Training = Training()
+    preview: Preview | None = None
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise `Invalid`, naming the nearest good size, unless the base draws `width` x `height` pixels."""
+        near = (self.size.nearest(width), self.size.nearest(height))
+        if near != (width, height):
+            bounds = f"multiples of {self.size.multiple} from {self.size.min} to {self.size.max}"
+            todo = f"The nearest is {near[0]}x{near[1]}."
+            raise Invalid("size", f"{width}x{height} is not one that {self.title} draws ({bounds})", todo)
+
+    def fingerprint(self) -> str:
+        """The sha256 that names these weights in a recipe; read from disk once in a process."""
+        return _fingerprint(self.folder)
+
+
+@cache
+def _fingerprint(folder: Path) -> str:
+    """sha256 over each weight file's path and content, in the order of the paths."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        whole.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
+def names(home: Path | None = None) -> tuple[str, ...]:
+    """Every installed base, sorted."""
+    return tuple(sorted(_folders(home)))
+
+
+def find(name: str, home: Path | None = None) -> Base:
+    """The base of that name (any case); `UnknownBase` if there is none, `Invalid` if its manifest is broken."""
+    folders = _folders(home)
+    folder = folders.get(name.strip().lower())
+    if folder is None:
+        raise UnknownBase(name, tuple(sorted(folders)))
+    try:
+        said = tomllib.loads((folder / MANIFEST).read_text("utf-8"))
+        return Base.model_validate({"title": folder.name, **said, "name": folder.name, "folder": folder})
+    except (OSError, ValueError) as error:
+        why = f"its {MANIFEST} cannot be read ({error})"
+        raise Invalid(f"base {folder.name}", why, f"Mend {folder / MANIFEST}, or install the base again.") from error
+
+
+def _folders(home: Path | None) -> dict[str, Path]:
+    roots = [SHIPPED] if home is None else [SHIPPED, home / "bases"]  # the later one wins
+    return {found.parent.name.lower(): found.parent for root in roots for found in root.glob(f"*/{MANIFEST}")}

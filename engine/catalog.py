@@ -1,0 +1,272 @@
+"""The LoRAs there are: cards read from folders, and the one way in for a new one.
+
+A folder NAME holds lora.toml (the card), weights.safetensors, preview.png and pictures/NN.png with their captions.
+`shipped` is read-only; `own` takes what is trained here. A LoRA appears whole, by one rename, or not at all.
+"""
+
+import hashlib
+import io
+import logging
+import re
+import secrets
+import shutil
+import tomllib
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.errors import ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora
+from engine.files import sync_folder, write_synced, writing
+from engine.jobs import Trained
+from engine.plans import Kind, LoraRef, Prior, TrainPlan
+
+log = logging.getLogger(__name__)
+
+MANIFEST, WEIGHTS, PREVIEW, PICTURES = "lora.toml", "weights.safetensors", "preview.png", "pictures"
+STAGING = ".staging"
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+SHA256 = r"[0-9a-f]{64}"
+PICTURE_SIDE = 512
+DEFAULT_WEIGHTS: dict[Kind, float] = {"style": 0.8, "quality": 0.5}  # the other kinds: as trained
+SAID_BY_TRAINER = ("family", "alpha", "word", "final_loss", "seconds", "title", "summary", "aliases", "weight",
+                   "licence", "commercial", "provenance")  # fmt: skip
+
+
+class LoraCard(BaseModel):
+    """What there is to know of a LoRA before its weights are read. `weight` is the strength to begin with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    folder: Path
+    shipped: bool
+    title: str
+    trigger: str
+    word: str = ""
+    kind: Kind
+    base: str
+    family: str
+    rank: int
+    alpha: float
+    sha256: str = Field(pattern=f"^{SHA256}$")
+    licence: str = "unstated"
+    commercial: bool = False
+    weight: float = 0.8
+    summary: str = ""
+    aliases: tuple[str, ...] = ()
+    steps: int = 0
+    seed: int = 0
+    prior: Prior = "none"
+    created: str = ""
+    pictures: int = 0
+    provenance: str = ""
+    final_loss: float | None = None
+    seconds: float | None = None
+
+
+class Catalog:
+    """`shipped` and `own` need not exist. A shipped name hides an own one: it cannot be taken or replaced."""
+
+    def __init__(self, shipped: Path, own: Path) -> None:
+        self.shipped = shipped
+        self.own = own
+        self._read: dict[Path, tuple[object, LoraCard | None]] = {}
+
+    def list(self) -> tuple[LoraCard, ...]:
+        """Every usable LoRA by name; a broken folder is logged once and left out."""
+        found = {card.name: card for root in (self.own, self.shipped) for card in self._cards(root)}
+        return tuple(found[name] for name in sorted(found))
+
+    def get(self, name: str) -> LoraCard:
+        """By name, title or alias, in any case; `UnknownLora` offers near names."""
+        cards = self.list()
+        wanted = _key(name)
+        for said in (_names, _other_names):  # a name before another's alias
+            for card in cards:
+                if wanted in said(card):
+                    return card
+        raise UnknownLora(name, _near(wanted, cards))
+
+    def ref(self, name: str, weight: float | None = None) -> LoraRef:
+        """A pinned reference; without `weight`, at the strength that the card recommends."""
+        card = self.get(name)
+        return LoraRef(card.name, card.sha256, card.weight if weight is None else weight, card.kind)
+
+    def weights(self, ref: LoraRef) -> bytes:
+        """The very file that `ref` pins; `UnknownLora` if it is gone, `ChangedLora` if it is another now."""
+        try:
+            data = (self.get(ref.name).folder / WEIGHTS).read_bytes()
+        except FileNotFoundError:
+            raise UnknownLora(ref.name) from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != ref.sha256:
+            raise ChangedLora(ref.name, ref.sha256, found)
+        return data
+
+    def check_name(self, name: str, replace: bool = False) -> None:
+        """Raise unless a LoRA may be added as `name`: ask before training, as `add` does again after it."""
+        if not SLUG.fullmatch(name):
+            why = f"“{name}” is not a name that a folder can have"
+            raise Invalid("name", why, "Use 1 to 64 of a–z, 0–9, - and _, beginning with a letter or a digit.")
+        if (self.shipped / name).exists():
+            raise ShippedName(name)
+        if not replace and (self.own / name).exists():
+            raise NameTaken(name)
+
+    def add(self, plan: TrainPlan, trained: Trained) -> LoraCard:
+        """Put a finished LoRA in. `NameTaken`, `Invalid` or `DiskFull` leave the catalog as it was.
+
+        `trained.facts` fill the card: family and alpha, and whatever else `SAID_BY_TRAINER` names.
+        """
+        self.check_name(plan.name, plan.replace)
+        card = _card(plan, trained, self.own / plan.name)
+        with writing(self.own), self._staged(plan.name) as staged:
+            _fill(staged, card, plan, trained)
+            self._move_in(staged, plan)
+        return card
+
+    @contextmanager
+    def _staged(self, name: str) -> Generator[Path]:
+        staged = self.own / STAGING / f"{name}-{secrets.token_hex(4)}"
+        try:
+            (staged / PICTURES).mkdir(parents=True)
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def _move_in(self, staged: Path, plan: TrainPlan) -> None:
+        """The last step, after which the LoRA is there; an earlier one of the name waits aside until then."""
+        target, aside = self.own / plan.name, staged.with_name(f"{staged.name}.old")
+        if plan.replace and target.exists():
+            target.rename(aside)
+        try:
+            staged.rename(target)
+        except OSError as error:
+            if aside.exists():
+                aside.rename(target)
+            if target.exists() and not plan.replace:  # someone took the name meanwhile
+                raise NameTaken(plan.name) from error
+            raise
+        sync_folder(self.own)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _cards(self, root: Path) -> Iterator[LoraCard]:
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            if folder.is_dir() and not folder.name.startswith("."):
+                card = self._card_of(folder)
+                if card is not None:
+                    yield card
+
+    def _card_of(self, folder: Path) -> LoraCard | None:
+        """The folder's card, read anew only when its manifest or its weights have changed."""
+        stamp = (_stamp(folder / MANIFEST), _stamp(folder / WEIGHTS))
+        known = self._read.get(folder)
+        if known is None or known[0] != stamp:
+            known = self._read[folder] = (stamp, _read_card(folder, shipped=folder.parent == self.shipped))
+        return known[1]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when the file does: inode and time; zeros while there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_ino, status.st_mtime_ns)
+
+
+def _read_card(folder: Path, shipped: bool) -> LoraCard | None:
+    try:
+        said = tomllib.loads((folder / MANIFEST).read_text("utf-8"))
+        if not SLUG.fullmatch(folder.name):
+            raise ValueError("the folder's name is not one that a LoRA can have")
+        if not (folder / WEIGHTS).is_file():
+            raise ValueError(f"it has no {WEIGHTS}")
+        return LoraCard.model_validate({**said, "name": folder.name, "folder": folder, "shipped": shipped})
+    except (OSError, ValueError) as error:
+        log.warning("left out of the catalog: %s: %s", folder, error)
+        return None
+
+
+def _card(plan: TrainPlan, trained: Trained, folder: Path) -> LoraCard:
+    plain = plan.name.replace("-", " ").replace("_", " ")
+    known: dict[str, Any] = {
+        "title": plain.capitalize(),
+        "trigger": plan.trigger,
+        "word": plan.word,
+        "kind": plan.kind,
+        "base": plan.base,
+        "rank": plan.rank,
+        "alpha": plan.rank,
+        "weight": DEFAULT_WEIGHTS.get(plan.kind, 1.0),
+        "summary": f"{plan.kind} from {len(plan.examples)} pictures" + (f" of a {plan.word}" if plan.word else ""),
+        "steps": plan.steps,
+        "seed": plan.seed,
+        "prior": plan.prior,
+        "pictures": len(plan.examples),
+        "provenance": f"trained with Atelier from {len(plan.examples)} pictures, which lie in {PICTURES}/",
+    }
+    known |= {key: trained.facts[key] for key in SAID_BY_TRAINER if key in trained.facts}
+    fixed = {
+        "name": plan.name,
+        "folder": folder,
+        "shipped": False,
+        "sha256": hashlib.sha256(trained.weights).hexdigest(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return LoraCard.model_validate(known | fixed)
+
+
+def _fill(folder: Path, card: LoraCard, plan: TrainPlan, trained: Trained) -> None:
+    files: Mapping[str, bytes] = {
+        MANIFEST: tomli_w.dumps(
+            card.model_dump(mode="json", exclude={"name", "folder", "shipped"}, exclude_none=True)
+        ).encode(),
+        WEIGHTS: trained.weights,
+        PREVIEW: trained.preview,
+    }
+    for name, data in files.items():
+        write_synced(folder / name, data)
+    for number, example in enumerate(plan.examples, 1):
+        write_synced(folder / PICTURES / f"{number:02}.png", _small(example.data))
+        write_synced(folder / PICTURES / f"{number:02}.txt", example.caption.encode())
+    sync_folder(folder / PICTURES)
+    sync_folder(folder)
+
+
+def _small(data: bytes) -> bytes:
+    """The picture as a PNG of at most 512 pixels a side, without metadata."""
+    with Image.open(io.BytesIO(data)) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    picture.info.clear()
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]+", "-", name.strip().casefold())
+
+
+def _names(card: LoraCard) -> set[str]:
+    return {_key(card.name)}
+
+
+def _other_names(card: LoraCard) -> set[str]:
+    return {_key(said) for said in (card.title, *card.aliases)}
+
+
+def _near(wanted: str, cards: tuple[LoraCard, ...]) -> tuple[str, ...]:
+    """Up to three names: those that are close in spelling, then those that begin or go on alike."""
+    said = {key: card.name for card in cards for key in _other_names(card) | _names(card)}
+    close = get_close_matches(wanted, said, n=3, cutoff=0.6)
+    alike = [key for key in sorted(said) if len(wanted) > 1 and (wanted in key or wanted.startswith(key))]
+    return tuple(dict.fromkeys(said[key] for key in (*close, *alike)))[:3]

@@ -1,0 +1,249 @@
+"""The error tree, sorted by who must act.
+
+`UserError`: the person can mend it, so the reply is its `hint`. `TryLater`: no room now. Else the fault is ours.
+Each is a dataclass of plain fields (so it survives a process border); `str()` is the sentence, `hint` says what to do.
+"""
+
+from dataclasses import dataclass
+
+
+class AtelierError(Exception):
+    """`str()` says what is wrong in one sentence; `hint` says what to do about it."""
+
+    @property
+    def code(self) -> str:
+        """The name a program can match on: `UnknownLora` → `unknown_lora`."""
+        name = type(self).__name__
+        return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+    @property
+    def message(self) -> str:
+        return ""
+
+    @property
+    def hint(self) -> str:
+        return ""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UserError(AtelierError):
+    """The person can fix it."""
+
+
+class TryLater(AtelierError):
+    """No room, memory or disk now; the same request may pass later."""
+
+
+class Cancelled(AtelierError):
+    """The person stopped it."""
+
+    @property
+    def message(self) -> str:
+        return "Stopped; nothing was kept."
+
+
+@dataclass(eq=False)
+class Invalid(UserError):
+    """One value that we cannot take: what it is for, what was said, and what would do."""
+
+    what: str
+    why: str
+    todo: str = ""
+
+    @property
+    def message(self) -> str:
+        return f"{self.what}: {self.why}."
+
+    @property
+    def hint(self) -> str:
+        return self.todo
+
+
+@dataclass(eq=False)
+class UnknownLora(UserError):
+    name: str
+    near: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        return f"There is no LoRA named “{self.name}”."
+
+    @property
+    def hint(self) -> str:
+        if self.near:
+            return f"Did you mean {', '.join(self.near)}?"
+        return "`atelier loras` lists what there is."
+
+
+@dataclass(eq=False)
+class UnknownBase(UserError):
+    name: str
+    near: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        return f"There is no base model named “{self.name}”."
+
+    @property
+    def hint(self) -> str:
+        return f"Installed here: {', '.join(self.near)}."
+
+
+@dataclass(eq=False)
+class DuplicateLora(UserError):
+    names: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"A LoRA is named twice in one stack: {', '.join(self.names)}."
+
+    @property
+    def hint(self) -> str:
+        return "Name each LoRA once, with the weight that you want."
+
+
+@dataclass(eq=False)
+class WrongBase(UserError):
+    """A LoRA made for another base, or whose weights do not fit this one."""
+
+    name: str
+    base: str
+    why: str
+
+    @property
+    def message(self) -> str:
+        return f"The LoRA “{self.name}” does not fit the base “{self.base}”: {self.why}."
+
+    @property
+    def hint(self) -> str:
+        return "Draw on the base that it was trained for, or leave it out."
+
+
+@dataclass(eq=False)
+class BadLoraFile(UserError):
+    file: str
+    why: str
+
+    @property
+    def message(self) -> str:
+        return f"“{self.file}” cannot be used as a LoRA: {self.why}."
+
+    @property
+    def hint(self) -> str:
+        return "Get the file anew, or train the LoRA again."
+
+
+@dataclass(eq=False)
+class ChangedLora(UserError):
+    """The file under this name is not the one that the plan or the recipe pinned."""
+
+    name: str
+    wanted: str
+    found: str
+
+    @property
+    def message(self) -> str:
+        return f"The LoRA “{self.name}” has changed since: {self.wanted[:12]} was used, {self.found[:12]} is here now."
+
+    @property
+    def hint(self) -> str:
+        return "Put the earlier file back to draw the same picture, or ask for a new one."
+
+
+@dataclass(eq=False)
+class NameTaken(UserError):
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"There is a LoRA named “{self.name}” already."
+
+    @property
+    def hint(self) -> str:
+        return "Choose another --name, or say --replace to put the new one in its place."
+
+
+@dataclass(eq=False)
+class ShippedName(NameTaken):
+    """The name of a LoRA that comes with Atelier: nothing takes its place."""
+
+    @property
+    def hint(self) -> str:
+        return "Choose another --name; those that come with Atelier are never replaced."
+
+
+@dataclass(eq=False)
+class TooFewPictures(UserError):
+    """`good` usable pictures where `needed` are; `left_out` names each other file with the reason."""
+
+    good: int
+    needed: int
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        said = f"{self.good} usable picture{'' if self.good == 1 else 's'}"
+        return f"{said}: {self.needed - self.good} more at least; 10 is better."
+
+    @property
+    def hint(self) -> str:
+        return f"Left out: {'; '.join(self.left_out)}." if self.left_out else "Add PNG, JPEG or WebP pictures."
+
+
+@dataclass(eq=False)
+class TrainingDiverged(AtelierError):
+    """A loss that is not finite: nothing is kept."""
+
+    step: int
+
+    @property
+    def message(self) -> str:
+        return f"The training loss stopped being a number at step {self.step}, so it was ended; nothing was kept."
+
+    @property
+    def hint(self) -> str:
+        return "Try a lower --rank or other pictures; if it happens again, report it with the pictures."
+
+
+@dataclass(eq=False)
+class DiskFull(TryLater):
+    folder: str
+
+    @property
+    def message(self) -> str:
+        return f"No space is left under {self.folder}; nothing half-written was kept."
+
+    @property
+    def hint(self) -> str:
+        return "Free some space, or name another folder with --home, and ask again."
+
+
+@dataclass(eq=False)
+class OutOfMemory(TryLater):
+    what: str
+
+    @property
+    def message(self) -> str:
+        return f"There was not enough memory to {self.what}."
+
+    @property
+    def hint(self) -> str:
+        return "Ask for a smaller picture or fewer at once, or try again when the machine is less busy."
+
+
+@dataclass(eq=False)
+class Fault(AtelierError):
+    """A mistake of ours, of whatever kind, as it is told to the person; the log has the rest."""
+
+    kind: str
+    said: str
+
+    @property
+    def message(self) -> str:
+        return f"Something failed that should not: {self.kind}{f' ({self.said})' if self.said else ''}."
+
+    @property
+    def hint(self) -> str:
+        return "The fault is ours, not yours. Ask once more; if it comes back, report it with the lines above."

@@ -1,0 +1,156 @@
+"""What is to be done, as frozen values: checked at birth, so nobody checks them again.
+
+A plan is complete: names are resolved, the seed is drawn, every LoRA is pinned by its content. Bytes cross this seam,
+never tensors or local paths, so that a worker elsewhere needs no shared disk.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from engine.errors import DuplicateLora, Invalid
+
+Kind = Literal["subject", "character", "product", "style", "quality"]
+KINDS: tuple[Kind, ...] = ("subject", "character", "product", "style", "quality")
+Prior = Literal["base", "class", "none"]
+PRIORS: tuple[Prior, ...] = ("base", "class", "none")
+
+SAMPLERS = ("dpm++", "euler", "euler a", "ddim", "unipc")
+
+MAX_WEIGHT = 2.0
+MAX_LORAS = 8
+MAX_COUNT = 4
+MAX_STEPS = 60
+MAX_PROMPT = 4_000
+MAX_PIXELS = 4_200_000
+MAX_GUIDANCE = 30.0
+MAX_SEED = 2**32 - 1
+RANKS = (4, 64)
+TRAIN_STEPS = (1, 4_000)
+PICTURES = (4, 30)
+DEFAULT_TRAIN_STEPS = 200
+DEFAULT_RANK = 16
+
+
+def check_range(what: str, value: float, low: float, high: float) -> None:
+    """Raise `Invalid` unless low ≤ value ≤ high; NaN and infinities are outside every range."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise Invalid(what, f"{value:.10g} is out of range", f"Choose a value from {low:.10g} to {high:.10g}.")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LoraRef:
+    """One adapter at one strength: 0 is off, 1 as trained, below 0 pushes away from it. `sha256` pins the file.
+
+    `role` says what it is in the picture: its LoRA's kind.
+    """
+
+    name: str
+    sha256: str
+    weight: float = 1.0
+    role: Kind = "subject"
+
+    def __post_init__(self) -> None:
+        check_range(f"weight of {self.name}", self.weight, -MAX_WEIGHT, MAX_WEIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class LoraStack:
+    """What is added to a base model: ΔW = Σ wᵢ ΔWᵢ. Sorted, as a sum has no order; weight 0 leaves, as 0·NaN is NaN."""
+
+    refs: tuple[LoraRef, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = tuple(ref.name for ref in self.refs)
+        if len(set(names)) < len(names):
+            raise DuplicateLora(tuple(sorted({name for name in names if names.count(name) > 1})))
+        if len(names) > MAX_LORAS:
+            raise Invalid("LoRAs", f"{len(names)} are too many for one picture", f"Name {MAX_LORAS} at the most.")
+        object.__setattr__(self, "refs", tuple(sorted(ref for ref in self.refs if ref.weight)))
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """`count` pictures of one prompt; picture k has seed + k, so that each can be drawn again alone.
+
+    `image` (encoded PNG, JPEG or WebP) makes it image-to-image at `strength` in (0, 1]; with `mask` as well
+    (white is repainted) it is inpainting. `prompt` is final: triggers are in it, LoRA tags are out of it.
+    """
+
+    prompt: str
+    base: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    stack: LoraStack = LoraStack()
+    negative: str = ""
+    count: int = 1
+    image: bytes | None = None
+    mask: bytes | None = None
+    strength: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise Invalid("prompt", "it is empty", "Say in a few words what to draw.")
+        for what, text in (("prompt", self.prompt), ("negative", self.negative)):
+            if len(text) > MAX_PROMPT:
+                raise Invalid(what, f"{len(text):,} characters are too many", f"Use {MAX_PROMPT:,} at the most.")
+        check_range("n", self.count, 1, MAX_COUNT)
+        check_range("steps", self.steps, 1, MAX_STEPS)
+        check_range("guidance", self.guidance, 0, MAX_GUIDANCE)
+        check_range("seed", self.seed, 0, MAX_SEED)
+        if self.sampler not in SAMPLERS:
+            raise Invalid("sampler", f"there is none named “{self.sampler}”", f"Choose one of {', '.join(SAMPLERS)}.")
+        check_range("strength", self.strength, 0.01, 1)
+        self._check_size()
+        if self.mask is not None and self.image is None:
+            raise Invalid("mask", "there is no picture that it belongs to", "Name the picture to edit as well.")
+
+    def _check_size(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise Invalid("size", f"{self.width}x{self.height} has no pixels", "Say for example --size 256x256.")
+        if self.width * self.height > MAX_PIXELS:
+            raise Invalid("size", f"{self.width}x{self.height} is more than 4.2 megapixels", "Ask for fewer pixels.")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training picture: its file's name, its encoded bytes as checked, its caption with the trigger in place."""
+
+    name: str
+    data: bytes
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """A LoRA to be trained: ΔW = (α/r)·B·A on the base's attention and feed-forward layers (rank r, α = r).
+
+    `word` is the class word that the trigger is bound to ("crab"), `prior` what keeps the class as it was.
+    """
+
+    name: str
+    kind: Kind
+    trigger: str
+    base: str
+    examples: tuple[Example, ...]
+    seed: int
+    steps: int
+    word: str = ""
+    prior: Prior = "base"
+    rank: int = DEFAULT_RANK
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("rank", self.rank, *RANKS)
+        check_range("steps", self.steps, *TRAIN_STEPS)
+        check_range("seed", self.seed, 0, MAX_SEED)
+        check_range("pictures", len(self.examples), *PICTURES)
+        if self.prior == "class" and not self.word:
+            raise Invalid("prior", "“class” draws pictures of the class word, and there is none", "Add --class WORD.")
+
+
+Plan = ImagePlan | TrainPlan

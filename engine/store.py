@@ -1,0 +1,64 @@
+"""Where pictures lie: those drawn, by day, and those given, by content. Folders are made when first needed."""
+
+import hashlib
+import re
+from datetime import date
+from pathlib import Path
+
+from engine.errors import Invalid
+from engine.files import write_whole, writing
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+STEM_LENGTH = 50  # characters: with four bytes each and a number, still a file name
+
+
+class Store:
+    """`home`/pictures/YYYY-MM-DD/ and `home`/inputs/SHA256; saving raises what `writing` does."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def save_picture(self, png: bytes, out: Path | None, stem: str) -> Path:
+        """Save under a name that nothing has yet, in `out` or today's folder: fox.png, fox-2.png, …"""
+        folder = out or self.home / "pictures" / date.today().isoformat()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = _reserve(folder, re.sub(r"[^\w-]+", "-", stem)[:STEM_LENGTH].strip("-_") or "picture")
+            try:
+                write_whole(path, png)
+            except BaseException:  # Ctrl-C too: the reserved name is empty
+                path.unlink(missing_ok=True)
+                raise
+        return path
+
+    def save_input(self, data: bytes) -> str:
+        """Keep a picture that a recipe needs; its sha256, by which `input` gives it back."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        folder = self.home / "inputs"
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / sha256, data)
+        return sha256
+
+    def input(self, sha256: str) -> bytes:
+        """The picture with this content; `Invalid` if it is not kept here, or no longer as it was."""
+        path = self.home / "inputs" / sha256
+        if SHA256.fullmatch(sha256) and path.is_file():
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+        why = f"the one with sha256 {sha256[:12]}… is not kept under {self.home}"
+        raise Invalid("input picture", why, "Give the picture that the recipe began with, or the --home that has it.")
+
+
+def _reserve(folder: Path, stem: str) -> Path:
+    """Make an empty file, so that no one else takes the name; the first free one of stem, stem-2, …"""
+    number = 1
+    while True:
+        path = folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return path

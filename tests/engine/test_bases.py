@@ -1,0 +1,101 @@
+"""engine/bases: a folder with base.toml is a base."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine import bases
+from engine.errors import Invalid, UnknownBase
+
+MANIFEST = """
+title = "Little"
+family = "sd"
+licence = "Apache-2.0"
+commercial = true
+[size]
+native = 256
+multiple = 32
+min = 128
+max = 512
+[defaults]
+steps = 12
+guidance = 4.0
+sampler = "ddim"
+[preview]
+matrix = [[0.1, 0.2, 0.3, 1], [0.0, 0.5, -0.5, 0], [1.0, 0.0, 0.0, 0.0]]
+bias = [0.5, 0.5, 0.5]
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "bases" / "little"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "base.toml").write_text(MANIFEST, "utf-8")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def test_a_base_is_found_by_its_folder_in_any_case(home: Path) -> None:
+    base = bases.find("Little", home)
+    assert (base.name, base.family, base.size.native, base.defaults.sampler) == ("little", "sd", 256, "ddim")
+    assert base.preview is not None
+    matrix, bias = base.preview
+    assert (len(matrix), len(matrix[0]), len(bias)) == (3, 4, 3)
+    assert "little" in bases.names(home)
+
+
+def test_a_base_without_a_preview_has_none(home: Path) -> None:
+    path = home / "bases" / "little" / "base.toml"
+    path.write_text(MANIFEST.partition("[preview]")[0], "utf-8")
+    assert bases.find("little", home).preview is None
+
+
+@pytest.mark.parametrize("name", ["huge", "", "../little", "/etc", "little/unet"])
+def test_an_unknown_base_is_refused_naming_those_installed(home: Path, name: str) -> None:
+    with pytest.raises(UnknownBase) as caught:
+        bases.find(name, home)
+    assert "little" in caught.value.near
+
+
+@pytest.mark.parametrize("text", ["title = ", "title = 3", MANIFEST.replace("multiple = 32", "multiple = 0"), "\0"])
+def test_a_broken_manifest_is_a_clear_sentence(home: Path, text: str) -> None:
+    (home / "bases" / "little" / "base.toml").write_text(text, "utf-8")
+    with pytest.raises(Invalid, match=r"base\.toml cannot be read"):
+        bases.find("little", home)
+
+
+@pytest.mark.parametrize("size", [(128, 512), (256, 256), (160, 480)])
+def test_a_good_size_passes(home: Path, size: tuple[int, int]) -> None:
+    bases.find("little", home).check_size(*size)
+
+
+@pytest.mark.parametrize(
+    ("size", "near"),
+    [
+        ((0, 0), "128x128"),
+        ((-5, 256), "128x256"),
+        ((200, 256), "192x256"),
+        ((210, 250), "224x256"),
+        ((100_000, 100_000), "512x512"),
+        ((96, 500), "128x512"),
+    ],
+)
+def test_another_size_is_refused_naming_the_nearest(home: Path, size: tuple[int, int], near: str) -> None:
+    base = bases.find("little", home)
+    with pytest.raises(Invalid) as caught:
+        base.check_size(*size)
+    assert near in caught.value.hint
+    base.check_size(*(int(side) for side in near.split("x")))
+
+
+def test_the_fingerprint_names_the_weights_and_nothing_else(home: Path, tmp_path: Path) -> None:
+    first = bases.find("little", home).fingerprint()
+    shutil.copytree(home / "bases" / "little", home / "bases" / "same")
+    (home / "bases" / "same" / "README.md").write_text("hello", "utf-8")
+    shutil.copytree(home / "bases" / "little", home / "bases" / "other")
+    (home / "bases" / "other" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"weightz")
+    assert len(first) == 64
+    assert bases.find("same", home).fingerprint() == first
+    assert bases.find("other", home).fingerprint() != first
