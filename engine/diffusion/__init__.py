@@ -1,0 +1,1 @@
+"""Pictures: loaded bases, LoRA stacks written into their weights, and the loop that draws."""

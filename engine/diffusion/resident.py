@@ -1,0 +1,107 @@
+"""A loaded base: its modules on one device, its rack, and small caches of texts and LoRAs."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from engine.bases import Base
+from engine.diffusion import families
+from engine.diffusion.families import Conditioning, Parts
+from engine.diffusion.rack import Rack
+from engine.lora.blend import Delta, blend, deltas
+from engine.lora.read import read
+from engine.plans import LoraRef, LoraStack
+
+Key = TypeVar("Key")
+Held = TypeVar("Held")
+
+
+class Resident:
+    """One base, ready to draw and to train on. Not thread-safe: one thread owns it."""
+
+    def __init__(self, base: Base, device: torch.device, dtype: torch.dtype) -> None:
+        self.base = base
+        self.family = families.find(base.family)
+        self.parts: Parts = self.family.load(base.folder, dtype)
+        self.rack = Rack(self.parts.unet)
+        self._texts: Cache[tuple[str, int], Conditioning] = Cache(64)
+        self._loras: Cache[str, dict[str, Delta]] = Cache(16)
+        self.device = torch.device("cpu")
+        if device != self.device:
+            self.move(device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.parts.unet.dtype
+
+    def move(self, device: torch.device) -> None:
+        """Bring the base to a device, or take it off (to "cpu"); nothing of a stack or a cache goes along."""
+        self._texts.clear()
+        self.rack.move(device)
+        for module in (self.parts.vae, *self.parts.encoders):
+            module.to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def texts(self, prompts: tuple[str, ...]) -> list[Conditioning]:
+        """Each prompt's conditioning, all of one length, whatever the prompts' lengths are: nothing is cut."""
+        first = [self._text(prompt, 1) for prompt in prompts]
+        chunks = max(c.tokens.shape[1] for c in first) // self.parts.tokenizers[0].model_max_length
+        return [self._text(prompt, chunks) for prompt in prompts]
+
+    @contextmanager
+    def stacked(self, stack: LoraStack, weights: Callable[[LoraRef], bytes]) -> Generator[None]:
+        """The base with `stack` in, inside the block; the bare base after it. `weights` gives a LoRA's file."""
+        layers = [(self._lora(ref, weights), ref.weight) for ref in stack.refs]
+        with self.rack.stacked(blend(layers)):
+            yield
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(n, 3, h, w) in [-1, 1] → latents at the scale that the UNet works on (the posterior's mean)."""
+        with torch.inference_mode():
+            latents = self.parts.vae.encode(pixels.to(self.device)).latent_dist.mode()
+        return latents.clone() * self.parts.vae.config.scaling_factor
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents → (n, 3, h, w) in [0, 1], fp32, on the CPU."""
+        pixels = self.parts.vae.decode(latents.float() / self.parts.vae.config.scaling_factor).sample
+        return (pixels.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
+        scale = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
+        return 1, self.parts.unet.config.in_channels, height // scale, width // scale
+
+    def _text(self, prompt: str, chunks: int) -> Conditioning:
+        return self._texts.get((prompt, chunks), lambda: self.family.encode(self.parts, prompt, chunks))
+
+    def _lora(self, ref: LoraRef, weights: Callable[[LoraRef], bytes]) -> dict[str, Delta]:
+        def load() -> dict[str, Delta]:
+            layers = deltas(read(weights(ref), ref.name))
+            self.rack.check(ref.name, self.base.name, layers)
+            return layers
+
+        return self._loras.get(ref.sha256, load)
+
+
+class Cache(Generic[Key, Held]):
+    """The last `size` values used."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[Key, Held] = OrderedDict()
+
+    def get(self, key: Key, make: Callable[[], Held]) -> Held:
+        if key not in self._items:
+            self._items[key] = make()
+            if len(self._items) > self._size:
+                self._items.popitem(last=False)
+        self._items.move_to_end(key)
+        return self._items[key]
+
+    def clear(self) -> None:
+        self._items.clear()

@@ -1,0 +1,140 @@
+"""What made a picture: written into its PNG, read back to draw it again.
+
+Two forms stand in each PNG: ours (JSON, the chunk `atelier`) is complete and is the one read back; `parameters` is the
+form that AUTOMATIC1111's web UI writes and most viewers show.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.bases import Base
+from engine.catalog import LoraCard
+from engine.errors import Invalid
+from engine.plans import ImagePlan, Kind, LoraRef, LoraStack
+
+VERSION = "0.1.0"
+OURS, A1111 = "atelier", "parameters"
+A1111_SAMPLERS = {"dpm++": "DPM++ 2M", "euler": "Euler", "euler a": "Euler a", "ddim": "DDIM", "unipc": "UniPC"}
+
+
+class RecipeLora(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+    name: str
+    weight: float
+    sha256: str
+    role: Kind
+    licence: str
+
+
+class Recipe(BaseModel):
+    """One picture. `image` and `mask` are the SHA-256 of the files it was drawn over."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    atelier: str
+    prompt: str
+    negative: str
+    base: str
+    base_sha256: str
+    family: str
+    steps: int
+    guidance: float
+    sampler: str
+    seed: int
+    width: int
+    height: int
+    loras: list[RecipeLora]
+    image: str | None
+    mask: str | None
+    strength: float | None
+    licences: dict[str, str]
+    commercial: bool
+    made_with: dict[str, str | int]
+
+
+def recipe_of(
+    plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int]
+) -> Recipe:
+    """The recipe of picture `index` of a plan; `cards` holds the card of each LoRA in its stack."""
+    used = [cards[ref.name] for ref in plan.stack.refs]
+    return Recipe(
+        atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
+        family=base.family, steps=plan.steps, guidance=plan.guidance, sampler=plan.sampler, seed=plan.seed + index,
+        width=plan.width, height=plan.height,
+        loras=[RecipeLora(name=r.name, weight=r.weight, sha256=r.sha256, role=r.role, licence=cards[r.name].licence)
+               for r in plan.stack.refs],
+        image=_digest(plan.image), mask=_digest(plan.mask), strength=plan.strength if plan.image else None,
+        licences={"base": base.licence} | {card.name: card.licence for card in used},
+        commercial=base.commercial and all(card.commercial for card in used), made_with=made_with,
+    )  # fmt: skip
+
+
+def to_png(image: Image.Image, recipe: Recipe) -> bytes:
+    """`image` as PNG bytes with both forms of its recipe."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text(A1111, a1111(recipe))
+    info.add_text(OURS, recipe.model_dump_json())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def read_recipe(data: bytes, name: str) -> dict[str, Any]:
+    """The recipe in a PNG's metadata as plain data; `Invalid` where there is none that we wrote."""
+    return _read(data, name).model_dump()
+
+
+def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePlan:
+    """The plan that draws the one picture of `recipe` again. `inputs(sha256)` gives the files it was drawn over."""
+    r = Recipe.model_validate(recipe)
+    refs = tuple(LoraRef(x.name, x.sha256, x.weight, x.role) for x in r.loras)
+    return ImagePlan(
+        prompt=r.prompt, base=r.base, seed=r.seed, width=r.width, height=r.height, steps=r.steps, guidance=r.guidance,
+        sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
+        mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
+    )  # fmt: skip
+
+
+def a1111(recipe: Recipe) -> str:
+    """The recipe as AUTOMATIC1111's web UI writes it (its modules/infotext_utils.py reads it)."""
+    tags = "".join(f" <lora:{x.name}:{x.weight:g}>" for x in recipe.loras)
+    fields = {
+        "Steps": recipe.steps, "Sampler": A1111_SAMPLERS[recipe.sampler], "CFG scale": f"{recipe.guidance:g}",
+        "Seed": recipe.seed, "Size": f"{recipe.width}x{recipe.height}", "Model hash": recipe.base_sha256[:10],
+        "Model": recipe.base,
+    }  # fmt: skip
+    if recipe.strength is not None:
+        fields["Denoising strength"] = f"{recipe.strength:g}"
+    if recipe.loras:
+        fields["Lora hashes"] = '"' + ", ".join(f"{x.name}: {x.sha256[:12]}" for x in recipe.loras) + '"'
+    fields["Version"] = f"atelier {recipe.atelier}"
+    lines = [recipe.prompt + tags]
+    if recipe.negative:
+        lines.append(f"Negative prompt: {recipe.negative}")
+    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in fields.items())])
+
+
+def _read(data: bytes, name: str) -> Recipe:
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            text = getattr(image, "text", {}).get(OURS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise Invalid(name, "it is not a PNG picture", "Name a picture that Atelier drew.") from None
+    if text is None:
+        raise Invalid(
+            name, "it carries no recipe", "Name a picture that Atelier drew, not a copy without its metadata."
+        )
+    try:
+        return Recipe.model_validate_json(text)
+    except (ValidationError, json.JSONDecodeError):
+        raise Invalid(name, "its recipe cannot be read", "Name a picture as Atelier saved it.") from None
+
+
+def _digest(data: bytes | None) -> str | None:
+    return hashlib.sha256(data).hexdigest() if data is not None else None

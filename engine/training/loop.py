@@ -1,0 +1,244 @@
+"""The trainer: LoRA on a frozen base, DreamBooth's loss (reconstruction plus prior preservation).
+
+    L = E ‖v̂(z_t, t, c) − v‖² w_t  +  λ E ‖v̂(z_t, t, c⁻) − v̂_base(z_t, t, c⁻)‖²
+
+(Ruiz et al. 2022, arXiv:2208.12242, eq. 2). c is a caption with the trigger, c⁻ one without. The trainee borrows the
+base's pristine weights by reference: it adds only its factors to what is in memory, and a LoRA stack that is being
+drawn with does not touch it.
+"""
+
+import io
+import math
+import time
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import peft
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from engine.diffusion.families import Conditioning, stacked
+from engine.diffusion.render import Brush, drawn
+from engine.diffusion.resident import Resident
+from engine.errors import TrainingDiverged
+from engine.jobs import Event, Progress, Trained
+from engine.lora.read import Factors
+from engine.lora.write import write
+from engine.plans import TrainPlan
+from engine.training import prior
+from engine.training.dataset import latents_of
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")  # attention and feed-forward
+OWN, KEPT = 4, 4  # pictures of the subject, and of all else, in one step
+PRIOR_WEIGHT = 1.0
+WARMUP = 10
+SAMPLES = 3  # times that a sample picture is drawn on the way
+SNR = (1e-4, 5.0)  # floor and gamma; without the floor a zero-SNR timestep would weigh nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's examples: noisy latents, timesteps, texts, and targets with their weights (n,)."""
+
+    noisy: Tensor
+    times: Tensor
+    texts: Conditioning
+    target: Tensor
+    weight: Tensor
+
+
+class Material:
+    """What steps are made of: latents and texts, encoded once, and the one generator that picks among them."""
+
+    def __init__(self, resident: Resident, plan: TrainPlan) -> None:
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.schedule: Any = DDPMScheduler.from_config(resident.parts.scheduler)
+        self.device = resident.device
+        self.own = latents_of(resident, [e.data for e in plan.examples], self.generator).to(self.device)
+        self.kept: Tensor | None = None  # class pictures, if the prior is "class"
+        said = [e.caption for e in plan.examples]
+        without = prior.captions(resident, plan, self.generator)
+        texts = [_plain(text) for text in resident.texts((*said, *without))]  # together, so that all are of one length
+        self.own_texts, self.kept_texts = texts[: len(said)], texts[len(said) :]
+
+    def own_batch(self, count: int) -> Batch:
+        """Pictures of the subject, with what the noise schedule makes the target."""
+        which = self._picks(len(self.own), count)
+        return self._reconstruction(self._views(self.own, which), [self.own_texts[i] for i in which])
+
+    def class_batch(self, count: int) -> Batch:
+        assert self.kept is not None
+        which = self._picks(len(self.kept), count)
+        return self._reconstruction(self._views(self.kept, which), self.kept_texts[:1] * count)
+
+    def base_batch(self, count: int, unet: nn.Module, extra: Any) -> Batch:
+        """Prompts without the trigger, on noisy pictures of the set; the target is what the bare base predicts."""
+        which = self._picks(len(self.own), count)
+        said = self._picks(len(self.kept_texts), count)
+        noisy, times, _ = self._noised(self._views(self.own, which))
+        texts = stacked([self.kept_texts[i] for i in said])
+        with torch.no_grad(), bare(unet):
+            target = unet(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts)).sample.float()
+        return Batch(noisy, times, texts, target, torch.full((count,), PRIOR_WEIGHT, device=self.device))
+
+    def _picks(self, among: int, count: int) -> list[int]:
+        return [int(i) for i in torch.randint(0, among, (count,), generator=self.generator)]
+
+    def _views(self, latents: Tensor, which: list[int]) -> Tensor:
+        views = self._picks(latents.shape[1], len(which))
+        return torch.stack([latents[i, v] for i, v in zip(which, views, strict=True)])
+
+    def _noised(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        steps = self.schedule.config["num_train_timesteps"]
+        times = torch.randint(0, steps, (len(clean),), generator=self.generator).to(self.device)
+        noise = torch.randn(clean.shape, generator=self.generator).to(self.device)
+        return self.schedule.add_noise(clean, noise, times), times, noise
+
+    def _reconstruction(self, clean: Tensor, texts: list[Conditioning]) -> Batch:
+        noisy, times, noise = self._noised(clean)
+        velocity = self.schedule.config["prediction_type"] == "v_prediction"
+        target = self.schedule.get_velocity(clean, noise, times) if velocity else noise
+        return Batch(noisy, times, stacked(texts), target, self._min_snr(times, velocity))
+
+    def _min_snr(self, times: Tensor, velocity: bool) -> Tensor:
+        """min(SNR, γ)/(SNR + 1) for v, min(SNR, γ)/SNR for ε (Hang et al. 2023, arXiv:2303.09556)."""
+        signal = self.schedule.alphas_cumprod.to(self.device)[times]
+        snr = (signal / (1 - signal)).clamp(min=SNR[0])
+        return snr.clamp(max=SNR[1]) / (snr + 1 if velocity else snr)
+
+
+def train(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Event]:
+    """Progress…, then Trained. The base is frozen throughout; a loss that is not finite raises `TrainingDiverged`."""
+    started = time.monotonic()
+    yield Progress("reading the pictures", 0, plan.steps)
+    material = Material(resident, plan)
+    if plan.prior == "class":
+        material.kept = (yield from prior.class_latents(resident, plan, home)).to(resident.device)
+    trainee = _trainee(resident, plan)
+    recent: deque[float] = deque(maxlen=20)
+    sample = b""
+    for step, loss in enumerate(_descent(resident, plan, trainee, material), 1):
+        recent.append(loss)
+        if step % max(plan.steps // SAMPLES, 1) == 0 or step == plan.steps:
+            sample = _sample(resident, plan, trainee)
+        shown = (sample,) if sample else ()
+        yield Progress("training", step, plan.steps, loss=sum(recent) / len(recent), samples=shown)
+    facts = {
+        "family": resident.base.family,
+        "alpha": float(plan.rank),
+        "word": plan.word,
+        "final_loss": round(sum(recent) / len(recent), 6),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    yield Trained(_file(plan, trainee, facts), sample, facts)
+
+
+def _descent(resident: Resident, plan: TrainPlan, trainee: nn.Module, material: Material) -> Generator[float]:
+    """AdamW on the factors alone; yields the subject's loss after each of the plan's steps."""
+    factors = [p for p in trainee.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(factors, lr=resident.base.training.rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, plan.steps))
+    for step in range(1, plan.steps + 1):
+        own, total = _losses(resident, plan, trainee, material)
+        if not math.isfinite(float(total.detach())):
+            raise TrainingDiverged(step)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(factors, 1.0)
+        optimizer.step()
+        schedule.step()
+        yield own
+
+
+class bare:
+    """The trainee without its factors, inside the block: the base."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._layers = [m for m in module.modules() if isinstance(m, BaseTunerLayer)]
+
+    def __enter__(self) -> None:
+        for layer in self._layers:
+            layer.enable_adapters(False)
+
+    def __exit__(self, *_: object) -> None:
+        for layer in self._layers:
+            layer.enable_adapters(True)
+
+
+def _losses(resident: Resident, plan: TrainPlan, trainee: nn.Module, material: Material) -> tuple[float, Tensor]:
+    """The subject's own loss as a number, and the whole loss to descend."""
+    size = resident.base.size.native
+
+    def extra(texts: Conditioning) -> dict[str, Any]:
+        return resident.family.extra(texts, size, size)
+
+    batches = [material.own_batch(OWN)]
+    with torch.autocast(resident.device.type, torch.bfloat16, enabled=resident.device.type == "cuda"):
+        if plan.prior == "base":
+            batches.append(material.base_batch(KEPT, trainee, extra))
+        elif plan.prior == "class":
+            batches.append(material.class_batch(KEPT))
+        noisy = torch.cat([b.noisy for b in batches])
+        times = torch.cat([b.times for b in batches])
+        texts = stacked([b.texts for b in batches])
+        guess = trainee(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts)).sample.float()
+    target = torch.cat([b.target for b in batches])
+    weight = torch.cat([b.weight for b in batches])
+    each = (guess - target).pow(2).flatten(1).mean(1) * weight
+    own = each[:OWN].mean()
+    return float(own.detach()), own + each[OWN:].mean() if len(batches) > 1 else own
+
+
+def _plain(text: Conditioning) -> Conditioning:
+    """The same as ordinary tensors, so that gradients may pass beside them."""
+    return Conditioning(text.tokens.clone(), None if text.pooled is None else text.pooled.clone())
+
+
+def _trainee(resident: Resident, plan: TrainPlan) -> nn.Module:
+    """A second UNet over the base's pristine tensors, with trainable factors: A random, B zero, α = r."""
+    with torch.device("meta"):
+        unet = cast(nn.Module, UNet2DConditionModel.from_config(resident.parts.unet.config))
+    unet.load_state_dict(resident.rack.pristine(), assign=True)
+    unet.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        config = peft.LoraConfig(r=plan.rank, lora_alpha=plan.rank, target_modules=list(TARGETS))
+        peft.inject_adapter_in_model(config, unet)
+    for layer in unet.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.to(resident.device)
+    for parameter in unet.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return unet.train()
+
+
+def _rate(step: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to a tenth."""
+    warm = min((step + 1) / WARMUP, 1.0)
+    return warm * (0.55 + 0.45 * math.cos(math.pi * step / steps))
+
+
+def _sample(resident: Resident, plan: TrainPlan, trainee: nn.Module) -> bytes:
+    prompt = f"{plan.trigger} {plan.word}".strip()
+    if plan.kind in ("style", "quality") and not plan.word:
+        prompt = plan.examples[0].caption
+    buffer = io.BytesIO()
+    drawn(resident, Brush.plain(resident.base, prompt, plan.seed), trainee).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _file(plan: TrainPlan, trainee: nn.Module, facts: dict[str, Any]) -> bytes:
+    factors = peft.get_peft_model_state_dict(trainee)
+    state = {key: value.detach().float().cpu().numpy() for key, value in factors.items()}
+    ends = (".lora_A.weight", ".lora_B.weight")
+    names = sorted(key.removesuffix(ends[0]) for key in state if key.endswith(ends[0]))
+    layers = {name: Factors(state[name + ends[0]], state[name + ends[1]], float(plan.rank)) for name in names}
+    about = {"title": plan.name, "trigger": plan.trigger, "word": plan.word, "kind": plan.kind, "base": plan.base}
+    return write(layers, about | {"family": str(facts["family"]), "steps": str(plan.steps), "seed": str(plan.seed)})

@@ -1,0 +1,123 @@
+"""Fixtures of the engine's tests: tiny bases of the real architectures, and LoRAs of random factors for them."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine import bases
+from engine.catalog import Catalog
+from engine.diffusion.resident import Resident
+from engine.jobs import Drawn, Event, Trained
+from engine.lora.read import Factors
+from engine.lora.write import write
+from engine.plans import Example, ImagePlan, LoraRef, TrainPlan
+from engine.runners import Runners
+from tests.tiny import tiny_sd, tiny_sdxl
+
+FAMILIES = ("tiny-sd", "tiny-v", "tiny-sdxl")
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    tiny_sd(home)
+    tiny_sd(home, "v_prediction", "tiny-v")
+    tiny_sdxl(home)
+    return home
+
+
+@pytest.fixture(params=FAMILIES)
+def base_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def resident(tiny_home: Path, base_name: str) -> Resident:
+    return Resident(bases.find(base_name, tiny_home), torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def catalog(tiny_home: Path, tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path / "shipped", tmp_path / "loras")
+
+
+@pytest.fixture
+def runners(catalog: Catalog, tiny_home: Path) -> Runners:
+    return Runners(catalog, tiny_home, torch.device("cpu"))
+
+
+class Bench:
+    """Random LoRAs that fit a base, by name."""
+
+    def __init__(self, resident: Resident) -> None:
+        self.files: dict[str, bytes] = {}
+        self._unet = resident.parts.unet
+
+    def lora(
+        self,
+        name: str,
+        rank: int = 4,
+        targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0"),
+        scale: float = 0.3,
+    ) -> str:
+        rng = np.random.default_rng(sum(map(ord, name)))
+        layers: dict[str, Factors] = {}
+        for path, module in self._unet.named_modules():
+            if isinstance(module, torch.nn.Linear) and path.endswith(targets):
+                out, width = module.weight.shape
+                down = rng.normal(0, scale, (rank, width)).astype("float16").astype("float32")
+                up = rng.normal(0, scale, (out, rank)).astype("float16").astype("float32")
+                layers[path] = Factors(down, up, float(rank))
+        self.files[name] = write(layers, {"title": name, "family": "sd"})
+        return name
+
+    def ref(self, name: str, weight: float = 1.0) -> LoraRef:
+        return LoraRef(name, f"{hash(self.files[name]) & (2**64 - 1):064x}", weight)
+
+    def weights(self, ref: LoraRef) -> bytes:
+        return self.files[ref.name]
+
+
+@pytest.fixture
+def bench(resident: Resident) -> Bench:
+    return Bench(resident)
+
+
+def png(colour: tuple[int, int, int] = (200, 90, 40), size: tuple[int, int] = (40, 36)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def image_plan(base: str, **more: object) -> ImagePlan:
+    fields: dict[str, object] = {
+        "prompt": "a cat", "base": base, "seed": 3, "width": 32, "height": 32, "steps": 4, "guidance": 3.0,
+        "sampler": "dpm++",
+    }  # fmt: skip
+    return ImagePlan(**(fields | more))  # pyright: ignore
+
+
+def train_plan(base: str, **more: object) -> TrainPlan:
+    examples = tuple(Example(f"{i}.png", png((40 * i, 90, 200 - 30 * i)), "zqx cat") for i in range(5))
+    fields: dict[str, object] = {
+        "name": "zed", "kind": "subject", "trigger": "zqx", "word": "cat", "base": base, "examples": examples,
+        "seed": 5, "steps": 4, "rank": 4,
+    }  # fmt: skip
+    return TrainPlan(**(fields | more))  # pyright: ignore
+
+
+def result(events: Iterator[Event]) -> Drawn | Trained:
+    last: Event | None = None
+    for last in events:  # noqa: B007 - the last one is the result
+        pass
+    assert isinstance(last, Drawn | Trained)
+    return last
+
+
+def pixels(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
