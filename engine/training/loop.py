@@ -1,6 +1,6 @@
 """The trainer: LoRA on a frozen base, DreamBooth's loss (reconstruction plus prior preservation).
 
-    L = E ‖v̂(z_t, t, c) − v‖² w_t  +  λ E ‖v̂(z_t, t, c⁻) − v̂_base(z_t, t, c⁻)‖²
+    L = E ‖v̂(z_t, t, c) − v‖²  +  λ E ‖v̂(z_t, t, c⁻) − v̂_base(z_t, t, c⁻)‖²
 
 (Ruiz et al. 2022, arXiv:2208.12242, eq. 2). c is a caption with the trigger, c⁻ one without. The trainee borrows the
 base's pristine weights by reference: it adds only its factors to what is in memory, and a LoRA stack that is being
@@ -36,21 +36,19 @@ from engine.training.dataset import latents_of
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")  # attention and feed-forward
 OWN, KEPT = 4, 4  # pictures of the subject, and of all else, in one step
-PRIOR_WEIGHT = 1.0
+PRIOR_WEIGHT = 1.0  # λ
 WARMUP = 10
 SAMPLES = 3  # times that a sample picture is drawn on the way
-SNR = (1e-4, 5.0)  # floor and gamma; without the floor a zero-SNR timestep would weigh nothing
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's examples: noisy latents, timesteps, texts, and targets with their weights (n,)."""
+    """Part of one step: noisy latents, timesteps, texts, and what is to be predicted."""
 
     noisy: Tensor
     times: Tensor
     texts: Conditioning
     target: Tensor
-    weight: Tensor
 
 
 class Material:
@@ -85,7 +83,7 @@ class Material:
         texts = stacked([self.kept_texts[i] for i in said])
         with torch.no_grad(), bare(unet):
             target = unet(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts)).sample.float()
-        return Batch(noisy, times, texts, target, torch.full((count,), PRIOR_WEIGHT, device=self.device))
+        return Batch(noisy, times, texts, target)
 
     def _picks(self, among: int, count: int) -> list[int]:
         return [int(i) for i in torch.randint(0, among, (count,), generator=self.generator)]
@@ -104,13 +102,7 @@ class Material:
         noisy, times, noise = self._noised(clean)
         velocity = self.schedule.config["prediction_type"] == "v_prediction"
         target = self.schedule.get_velocity(clean, noise, times) if velocity else noise
-        return Batch(noisy, times, stacked(texts), target, self._min_snr(times, velocity))
-
-    def _min_snr(self, times: Tensor, velocity: bool) -> Tensor:
-        """min(SNR, γ)/(SNR + 1) for v, min(SNR, γ)/SNR for ε (Hang et al. 2023, arXiv:2303.09556)."""
-        signal = self.schedule.alphas_cumprod.to(self.device)[times]
-        snr = (signal / (1 - signal)).clamp(min=SNR[0])
-        return snr.clamp(max=SNR[1]) / (snr + 1 if velocity else snr)
+        return Batch(noisy, times, stacked(texts), target)
 
 
 def train(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Event]:
@@ -189,10 +181,9 @@ def _losses(resident: Resident, plan: TrainPlan, trainee: nn.Module, material: M
         texts = stacked([b.texts for b in batches])
         guess = trainee(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts)).sample.float()
     target = torch.cat([b.target for b in batches])
-    weight = torch.cat([b.weight for b in batches])
-    each = (guess - target).pow(2).flatten(1).mean(1) * weight
+    each = (guess - target).pow(2).flatten(1).mean(1)
     own = each[:OWN].mean()
-    return float(own.detach()), own + each[OWN:].mean() if len(batches) > 1 else own
+    return float(own.detach()), own + PRIOR_WEIGHT * each[OWN:].mean() if len(batches) > 1 else own
 
 
 def _plain(text: Conditioning) -> Conditioning:

@@ -12,7 +12,7 @@ from engine.errors import BadLoraFile, WrongBase
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
 from engine.plans import LoraStack
-from tests.engine.conftest import Bench
+from tests.engine.studio import Bench
 
 
 def state(resident: Resident) -> dict[str, torch.Tensor]:

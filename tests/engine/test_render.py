@@ -16,7 +16,7 @@ from engine.errors import Invalid, WrongBase
 from engine.jobs import Drawn, Progress, Trained
 from engine.plans import SAMPLERS, ImagePlan, LoraStack
 from engine.runners import Runners
-from tests.engine.conftest import image_plan, pixels, png, result, train_plan
+from tests.engine.studio import image_plan, pixels, png, result, train_plan
 
 
 def drawn(runners: Runners, plan: ImagePlan) -> list[bytes]:

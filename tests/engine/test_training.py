@@ -14,7 +14,7 @@ from engine.lora.read import read
 from engine.plans import PRIORS, LoraStack, Prior, TrainPlan
 from engine.runners import Runners
 from engine.training import loop, prior
-from tests.engine.conftest import image_plan, pixels, result, train_plan
+from tests.engine.studio import image_plan, pixels, result, train_plan
 from tests.engine.test_rack import same, state
 from tests.engine.test_render import drawn
 

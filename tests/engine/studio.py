@@ -1,54 +1,19 @@
-"""Fixtures of the engine's tests: tiny bases of the real architectures, and LoRAs of random factors for them."""
+"""What the engine's tests draw and train with: plans, pictures, LoRAs of random factors."""
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
-from engine import bases
-from engine.catalog import Catalog
 from engine.diffusion.resident import Resident
 from engine.jobs import Drawn, Event, Trained
 from engine.lora.read import Factors
 from engine.lora.write import write
 from engine.plans import Example, ImagePlan, LoraRef, TrainPlan
-from engine.runners import Runners
-from tests.tiny import tiny_sd, tiny_sdxl
 
 FAMILIES = ("tiny-sd", "tiny-v", "tiny-sdxl")
-
-
-@pytest.fixture(scope="session")
-def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    tiny_sd(home)
-    tiny_sd(home, "v_prediction", "tiny-v")
-    tiny_sdxl(home)
-    return home
-
-
-@pytest.fixture(params=FAMILIES)
-def base_name(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def resident(tiny_home: Path, base_name: str) -> Resident:
-    return Resident(bases.find(base_name, tiny_home), torch.device("cpu"), torch.float32)
-
-
-@pytest.fixture
-def catalog(tiny_home: Path, tmp_path: Path) -> Catalog:
-    return Catalog(tmp_path / "shipped", tmp_path / "loras")
-
-
-@pytest.fixture
-def runners(catalog: Catalog, tiny_home: Path) -> Runners:
-    return Runners(catalog, tiny_home, torch.device("cpu"))
 
 
 class Bench:
@@ -81,11 +46,6 @@ class Bench:
 
     def weights(self, ref: LoraRef) -> bytes:
         return self.files[ref.name]
-
-
-@pytest.fixture
-def bench(resident: Resident) -> Bench:
-    return Bench(resident)
 
 
 def png(colour: tuple[int, int, int] = (200, 90, 40), size: tuple[int, int] = (40, 36)) -> bytes:

@@ -1,0 +1,273 @@
+"""The command line: reads arguments and settings, opens a studio, and gives each command its part of them."""
+
+import argparse
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bot.commands import loras, pictures, training
+from bot.commands.pictures import Wish
+from bot.commands.terminal import DONE, INTERRUPTED, OURS, Terminal
+from bot.commands.training import Lesson
+from bot.settings import Settings
+from bot.wiring import Studio, open_studio
+from engine.errors import AtelierError, Cancelled, Fault, Invalid
+from engine.plans import DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
+from engine.recipes import VERSION
+
+PRIOR = f"{', '.join(PRIORS)}: what keeps the class as it was (default: base)"
+Command = Callable[[Studio, argparse.Namespace, Terminal], Awaitable[int | None]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 the person's mistake, 3 try later, 1 ours, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    terminal = Terminal("--json" in (words[: words.index("--")] if "--" in words else words))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        args = _parser().parse_args(words)
+        return asyncio.run(_run(args, terminal)) or DONE
+    except KeyboardInterrupt:
+        return terminal.fail(Cancelled())
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our words has gone: nobody is left to be told
+        return INTERRUPTED
+    except AtelierError as error:
+        return terminal.fail(error)
+    except Exception as error:
+        logging.getLogger("atelier").exception("a fault of ours")
+        return terminal.fail(Fault(type(error).__name__, str(error)))
+
+
+async def _run(args: argparse.Namespace, terminal: Terminal) -> int | None:
+    command: Command = args.run
+    studio = open_studio(_settings(args))
+    try:
+        return await command(studio, args, terminal)
+    finally:
+        await studio.executor.close()
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    if args.command == "demo":  # has a home of its own, new each time, so that it can be repeated
+        from bot import demo
+
+        own = demo.prepare(args.out)
+        return Settings(home=getattr(args, "home", own))
+    return Settings(home=args.home) if hasattr(args, "home") else Settings()
+
+
+async def _draw(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    if args.again:
+        if others := sorted(_said(args) - {"again", "out"}):
+            why = f"the picture's recipe says everything, so leave out {', '.join(others)}"
+            raise Invalid("--again", why, "`atelier draw PROMPT` draws something else.")
+        await pictures.again(studio, args.again, args.out, terminal)
+        return
+    if args.prompt is None:
+        raise Invalid("prompt", "it is empty", "Say in a few words what to draw.")
+    if args.strength is not None and args.image is None:
+        raise Invalid("--strength", "there is no picture that it belongs to", "Name one with --image FILE.")
+    await pictures.draw(studio, _wish(args), terminal)
+
+
+async def _edit(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    await pictures.draw(studio, _wish(args), terminal)
+
+
+async def _grid(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    await pictures.grid(studio, _wish(args), args.seeds, terminal)
+
+
+async def _train(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    await training.train(studio, Lesson(**{name: getattr(args, name) for name in Lesson.__slots__}), terminal)
+
+
+async def _loras(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    if args.what == "show":
+        if args.name is None:
+            raise Invalid("loras show", "which one is not said", "`atelier loras` lists what there is.")
+        loras.show_lora(studio, args.name, terminal)
+    elif args.name is not None:
+        raise Invalid("loras list", f"it takes no name (“{args.name}”)", f"`atelier loras show {args.name}` shows one.")
+    else:
+        loras.list_loras(studio, terminal)
+
+
+async def _chat(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import conversation
+
+    await conversation.chat(studio, terminal)
+
+
+async def _demo(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot import demo
+
+    made = await demo.play(studio, args.seed, demo.Stage(args.out, terminal.say, terminal.progress))
+    where = f"{len(made['pictures'])} pictures and transcript.md are in {args.out}/; all at once: {made['sheet']}"
+    terminal.result(made, ["", where])
+
+
+async def _doctor(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> int:
+    from bot import doctor
+
+    findings = await doctor.examine(studio)
+    terminal.result(doctor.as_data(findings), doctor.as_lines(findings))
+    return DONE if doctor.can_draw(findings) else OURS
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its complaints as our errors and no abbreviated options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        what, _, why = message.rpartition(": ") if message.startswith("argument ") else ("", "", message)
+        named = what.removeprefix("argument ") or "command line"
+        raise Invalid(named, why, f"`{self.prog} --help` shows what it takes.")
+
+
+def _parser() -> Parser:
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--home", type=Path, metavar="DIR", help="where everything is kept (default: ~/.atelier)")
+    common.add_argument("--json", action="store_true", help="one JSON object on stdout; progress on stderr")
+    about = "Pictures from plain words and weighted LoRAs; LoRAs from a dozen pictures."
+    parser = Parser(prog="atelier", description=about, parents=[common])
+    parser.add_argument("--version", action="version", version=f"atelier {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Command, text: str) -> Parser:
+        made = commands.add_parser(name, help=text, description=text, parents=[common])
+        made.set_defaults(run=run)
+        return made
+
+    _add_draw(command("draw", _draw, "Draw pictures of a prompt, with the LoRAs that you name and nothing else."))
+    _add_edit(command("edit", _edit, "Draw over a picture, or over the white part of a mask."))
+    _add_grid(command("grid", _grid, "Compare weights of one LoRA: a labelled sheet, weights across, seeds down."))
+    _add_train(command("train", _train, "Train a LoRA from a folder of 4 to 30 pictures."))
+    _add_loras(command("loras", _loras, "List the LoRAs, or show one."))
+    command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
+    demo = command("demo", _demo, "One conversation on its own: pictures, a LoRA trained and used.")
+    demo.add_argument("--seed", type=whole, default=0, metavar="N", help="another seed, other pictures")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
+    command("doctor", _doctor, "What works on this machine, and what to do about the rest.")
+    return parser
+
+
+def _add_draw(parser: Parser) -> None:
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to draw; <lora:NAME:WEIGHT> works in it")
+    parser.add_argument("--again", type=Path, metavar="PICTURE", help="draw a picture anew from the recipe in its file")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="draw over this picture")
+    _add_strength(parser)
+    parser.add_argument("--size", type=size, metavar="WxH", help="default: what the base is best at")
+    _add_sampling(parser)
+
+
+def _add_edit(parser: Parser) -> None:
+    parser.add_argument("image", type=Path, metavar="PICTURE", help="the picture to change")
+    parser.add_argument("prompt", metavar="PROMPT", help="what it should show")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="of the same size: white is redrawn, black stays")
+    _add_strength(parser)
+    _add_sampling(parser)
+
+
+def _add_grid(parser: Parser) -> None:
+    parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
+    parser.add_argument("--seeds", type=whole, default=2, metavar="N", help="rows (default: 2)")
+    parser.add_argument("--size", type=size, metavar="WxH")
+    _add_basics(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the sheet (default: under the home)")
+
+
+def _add_strength(parser: Parser) -> None:
+    parser.add_argument("--strength", type=number, metavar="S", help="how far from it: 0.01 to 1 (default: 0.6)")
+
+
+def _add_sampling(parser: Parser) -> None:
+    _add_basics(parser)
+    parser.add_argument("-n", type=whole, default=1, metavar="N", help="how many, 1 to 4 (default: 1)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the pictures land (default: under the home)")
+
+
+def _add_basics(parser: Parser) -> None:
+    parser.add_argument("--lora", action="append", metavar="NAME:WEIGHT", help="a LoRA at -2 to 2; up to 8 times")
+    parser.add_argument("--no-trigger", dest="trigger", action="store_false", help="do not put triggers in")
+    parser.add_argument("--base", metavar="NAME", help="the base model (default: pocket)")
+    parser.add_argument("--negative", default="", metavar="TEXT", help="what it should not show")
+    parser.add_argument("--seed", type=whole, metavar="N", help="default: drawn")
+    parser.add_argument("--steps", type=whole, metavar="N", help="1 to 60")
+    parser.add_argument("--guidance", type=number, metavar="G", help="0 to 30: how closely to follow the prompt")
+    parser.add_argument("--sampler", type=one_of(SAMPLERS), metavar="NAME", help=", ".join(SAMPLERS))
+
+
+def _add_train(parser: Parser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="pictures; NAME.txt beside one is its caption")
+    parser.add_argument("--name", required=True, help="what the LoRA is called")
+    parser.add_argument("--kind", required=True, type=one_of(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--trigger", required=True, metavar="T", help="the made-up word that calls it")
+    parser.add_argument("--class", dest="word", default="", metavar="WORD", help="the ordinary word: crab")
+    parser.add_argument("--caption", metavar="TEXT", help="where no NAME.txt is; [trigger] works in it")
+    parser.add_argument("--prior", default="base", type=one_of(PRIORS), metavar="PRIOR", help=PRIOR)
+    parser.add_argument("--rank", type=whole, default=DEFAULT_RANK, metavar="R", help="4 to 64")
+    parser.add_argument("--steps", type=whole, default=DEFAULT_TRAIN_STEPS, metavar="N", help="1 to 4000")
+    parser.add_argument("--seed", type=whole, metavar="N", help="default: drawn")
+    parser.add_argument("--base", metavar="NAME", help="the base model (default: pocket)")
+    parser.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
+
+
+def _add_loras(parser: Parser) -> None:
+    parser.add_argument("what", nargs="?", default="list", type=one_of(("list", "show")), metavar="list|show")
+    parser.add_argument("name", nargs="?", metavar="NAME")
+
+
+def _wish(args: argparse.Namespace) -> Wish:
+    given: dict[str, Any] = {name: getattr(args, name) for name in Wish.__slots__ if hasattr(args, name)}
+    given["lora"] = tuple(args.lora or ())
+    return Wish(**given)
+
+
+def _said(args: argparse.Namespace) -> set[str]:
+    """The options of draw that were given, by name."""
+    silent = {"prompt": None, "lora": None, "negative": "", "n": 1, "trigger": True}
+    given = {name: value for name, value in vars(args).items() if name in {*Wish.__slots__, "again"}}
+    return {name for name, value in given.items() if value != silent.get(name)}
+
+
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text}” is not a whole number") from None
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text}” is not a number") from None
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    def named(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"“{text}” is none of {', '.join(names)}")
+        return text
+
+    return named
+
+
+def size(text: str) -> tuple[int, int]:
+    """`256x192`, or `256` for a square."""
+    found = re.fullmatch(r"(\d{1,9})(?:[xX×](\d{1,9}))?", text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"“{text}” is not a size such as 256x192")
+    return int(found[1]), int(found[2] or found[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""chat: the conversation on this terminal, or one message a line on a pipe."""
+
+from bot.commands.terminal import Terminal
+from bot.platforms.console import Console
+from bot.wiring import Studio, open_assistant
+
+
+async def chat(studio: Studio, terminal: Terminal) -> None:
+    await Console(as_json=terminal.as_json).serve(open_assistant(studio).answer)

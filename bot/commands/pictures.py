@@ -1,0 +1,214 @@
+"""draw · draw --again · edit · grid."""
+
+import secrets
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bot import tags
+from bot.commands.files import read_file, read_picture, write_file
+from bot.commands.terminal import Terminal
+from bot.sheets import sheet
+from bot.wiring import Studio
+from engine.bases import Base
+from engine.bases.vocabulary import Vocabulary
+from engine.catalog import LoraCard
+from engine.errors import Invalid, WrongBase
+from engine.jobs import Progress
+from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan, LoraRef, LoraStack
+from engine.queue import Saved, SavedPicture
+from engine.recipes import plan_from, read_recipe
+
+MOST_SEEDS, MOST_WEIGHTS = 8, 8
+Wanted = list[tuple[LoraCard, tuple[float, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The options of draw, edit and grid; None and () mean "not said"."""
+
+    prompt: str
+    lora: tuple[str, ...] = ()
+    base: str | None = None
+    negative: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    size: tuple[int, int] | None = None
+    n: int = 1
+    trigger: bool = True
+    image: Path | None = None
+    mask: Path | None = None
+    strength: float | None = None
+    out: Path | None = None
+
+
+async def draw(studio: Studio, wish: Wish, terminal: Terminal) -> None:
+    plan, notes = plan_of(studio, wish)
+    _say(notes, terminal)
+    _report(await drawn(studio, plan, terminal, wish.out), notes, terminal)
+
+
+async def again(studio: Studio, picture: Path, out: Path | None, terminal: Terminal) -> None:
+    """The picture of a recipe once more: on the same machine and versions, the same pixels."""
+    plan = plan_from(read_recipe(read_file(picture), picture.name), studio.store.input)
+    _report(await drawn(studio, plan, terminal, out), (), terminal)
+
+
+async def grid(studio: Studio, wish: Wish, seeds: int, terminal: Terminal) -> None:
+    """One prompt over the weights of one LoRA (across) and over seeds (down), as a labelled sheet."""
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise Invalid("--seeds", f"{seeds} is out of range", f"Choose from 1 to {MOST_SEEDS}.")
+    plan, notes, name, weights = _grid_plan(studio, wish)
+    _say(notes, terminal)
+    pictures: list[list[SavedPicture]] = []
+    for weight in weights:
+        terminal.note(f"{name} at {weight:g}")
+        stack = LoraStack(tuple(replace(ref, weight=weight) if ref.name == name else ref for ref in plan.stack.refs))
+        pictures.append([])
+        for first in range(0, seeds, MAX_COUNT):
+            some = replace(plan, stack=stack, seed=plan.seed + first, count=min(MAX_COUNT, seeds - first))
+            pictures[-1] += await drawn(studio, some, terminal, None)
+    png = sheet(
+        [[column[k].png for column in pictures] for k in range(seeds)],
+        [f"{name} {weight:g}" for weight in weights],
+        [f"seed {plan.seed + k}" for k in range(seeds)],
+        plan.prompt,
+    )
+    file = write_file(wish.out, png) if wish.out else studio.store.save_picture(png, None, f"grid-{name}")
+    shown = [picture_facts(p) for column in pictures for p in column]
+    terminal.result({"file": str(file), "pictures": shown} | _noted(notes), [str(file)])
+
+
+def plan_of(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...]]:
+    """The plan that a wish comes to, and what there is to remark on it."""
+    base = studio.base(wish.base)
+    prompt, wanted = _wanted(studio, wish, base)
+    return _plan(studio, wish, base, prompt, wanted)
+
+
+async def drawn(studio: Studio, plan: ImagePlan, terminal: Terminal, out: Path | None) -> tuple[SavedPicture, ...]:
+    """The pictures of one plan, kept."""
+    saved: tuple[SavedPicture, ...] = ()
+    async with aclosing(studio.queue.follow(plan, out)) as events:
+        async for event in events:
+            match event:
+                case Progress():
+                    terminal.progress(event)
+                case Saved(pictures):
+                    saved = pictures
+                case _:
+                    raise TypeError("an image plan ended in something else")
+    return saved
+
+
+def picture_facts(picture: SavedPicture) -> dict[str, Any]:
+    """What `--json` says of a picture."""
+    recipe = picture.recipe
+    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "width", "height")
+    loras = [{key: lora[key] for key in ("name", "weight", "sha256")} for lora in recipe["loras"]]
+    return {"file": str(picture.file)} | {name: recipe[name] for name in names} | {"loras": loras}
+
+
+def _grid_plan(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...], str, tuple[float, ...]]:
+    base = studio.base(wish.base)
+    prompt, wanted = _wanted(studio, wish, base)
+    if not wanted:
+        raise Invalid("--lora", "a grid needs a LoRA with its weights", "Say for example --lora coral:0.4,0.8.")
+    varied = [(card, weights) for card, weights in wanted if len(weights) > 1] or wanted[:1]
+    if len(varied) > 1:
+        raise Invalid("--lora", "two LoRAs have several weights", "Vary one, and give the others one weight each.")
+    card, weights = varied[0]
+    if len(weights) > MOST_WEIGHTS:
+        raise Invalid("--lora", f"{len(weights)} weights are too many", f"Give {MOST_WEIGHTS} at the most.")
+    for weight in weights:
+        LoraRef(card.name, card.sha256, weight)  # each is checked before the first is drawn
+    # the varied one is held at a weight above 0, so that its trigger is in the prompt of every column
+    held: Wanted = [(c, (1.0,)) if c is card else (c, w) for c, w in wanted]
+    plan, notes = _plan(studio, replace(wish, n=1), base, prompt, held)
+    return plan, notes, card.name, weights or (card.weight,)
+
+
+def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
+    """The prompt without tags, and the card and weights of each LoRA named by an option or a tag."""
+    prompt, tagged = tags.take_tags(wish.prompt)
+    wanted: Wanted = []
+    for name, weights in [*(tags.read_option(text) for text in wish.lora), *tagged]:
+        card = studio.catalog.get(name)
+        if card.family != base.family:
+            raise WrongBase(card.name, base.name, f"it was trained on {card.base}")
+        wanted.append((card, weights))
+    return prompt, wanted
+
+
+def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
+    refs = tuple(studio.catalog.ref(card.name, _one(card, weights)) for card, weights in wanted)
+    cards = [card for card, _ in wanted]
+    if wish.trigger:
+        for card, ref in zip(cards, refs, strict=True):
+            prompt = tags.with_trigger(prompt, card) if ref.weight else prompt
+    image = read_picture(wish.image) if wish.image else None
+    width, height = wish.size or (fitted(base, image.width, image.height) if image else (base.size.native,) * 2)
+    plan = ImagePlan(
+        prompt=prompt,
+        base=base.name,
+        seed=secrets.randbelow(MAX_SEED - MAX_COUNT) if wish.seed is None else wish.seed,
+        width=width,
+        height=height,
+        steps=base.defaults.steps if wish.steps is None else wish.steps,
+        guidance=base.defaults.guidance if wish.guidance is None else wish.guidance,
+        sampler=wish.sampler or base.defaults.sampler,
+        stack=LoraStack(refs),
+        negative=wish.negative,
+        count=wish.n,
+        image=image.data if image else None,
+        mask=_mask(wish, image.width, image.height) if image else None,
+        strength=0.6 if wish.strength is None else wish.strength,
+    )
+    base.check_size(width, height)
+    return plan, _unknown_words(base, prompt, cards)
+
+
+def fitted(base: Base, width: int, height: int) -> tuple[int, int]:
+    """The size nearest to a picture's own that the base draws, its proportions kept as far as they can be."""
+    scale = min(max(1.0, base.size.min / min(width, height)), base.size.max / max(width, height))
+    return base.size.nearest(round(width * scale)), base.size.nearest(round(height * scale))
+
+
+def _mask(wish: Wish, width: int, height: int) -> bytes | None:
+    if wish.mask is None:
+        return None
+    mask = read_picture(wish.mask)
+    if (mask.width, mask.height) != (width, height):
+        found, wanted = f"{mask.width}x{mask.height}", f"{width}x{height}"
+        raise Invalid("--mask", f"it is {found} and the picture is {wanted}", "White is redrawn, black stays.")
+    return mask.data
+
+
+def _one(card: LoraCard, weights: tuple[float, ...]) -> float:
+    if len(weights) > 1:
+        raise Invalid("--lora", f"{card.name} has {len(weights)} weights", "Give one; `atelier grid` compares several.")
+    return weights[0] if weights else card.weight
+
+
+def _unknown_words(base: Base, prompt: str, cards: list[LoraCard]) -> tuple[str, ...]:
+    vocabulary = Vocabulary.of(base)
+    known = [text for card in cards for text in (card.trigger, card.word)]
+    unknown = vocabulary.unknown(prompt, known) if vocabulary else ()
+    return tuple(f"no “{u.word}” on {base.title}; nearest: {', '.join(u.near)}" for u in unknown)
+
+
+def _report(pictures: tuple[SavedPicture, ...], notes: tuple[str, ...], terminal: Terminal) -> None:
+    facts = {"pictures": [picture_facts(p) for p in pictures]} | _noted(notes)
+    terminal.result(facts, [str(p.file) for p in pictures])
+
+
+def _noted(notes: tuple[str, ...]) -> dict[str, Any]:
+    return {"notes": list(notes)} if notes else {}
+
+
+def _say(notes: tuple[str, ...], terminal: Terminal) -> None:
+    for note in notes:
+        terminal.note(note)

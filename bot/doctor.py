@@ -1,0 +1,138 @@
+"""What works on this machine, and what to do about the rest. It ends with a picture drawn, which settles most of it."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bot.wiring import Studio
+from engine.errors import AtelierError
+from engine.plans import ImagePlan
+from engine.queue import Saved
+
+DISK_LOW_GB, MEMORY_LOW_GB = 1.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`ok` is None where it is only told; `todo` says how to mend what is not ok."""
+
+    what: str
+    ok: bool | None
+    found: str
+    todo: str = ""
+
+
+async def examine(studio: Studio) -> tuple[Finding, ...]:
+    findings = [look(studio) for look in (_python, _torch, _machine, _gpu, _home, _disk, _loras)]
+    return (*findings, await _drawing(studio))
+
+
+def can_draw(findings: tuple[Finding, ...]) -> bool:
+    return findings[-1].ok is True
+
+
+def as_data(findings: tuple[Finding, ...]) -> dict[str, object]:
+    return {"can_draw": can_draw(findings), "findings": [asdict(finding) for finding in findings]}
+
+
+def as_lines(findings: tuple[Finding, ...]) -> list[str]:
+    marks = {True: "ok", False: "no", None: "  "}
+    lines: list[str] = []
+    for finding in findings:
+        lines.append(f"{marks[finding.ok]}  {finding.what:<8} {finding.found}")
+        if finding.todo:
+            lines.append(f"    {'':<8} → {finding.todo}")
+    return lines
+
+
+def _python(_: Studio) -> Finding:
+    good = sys.version_info >= (3, 11)
+    return Finding("python", good, platform.python_version(), "" if good else "Install Python 3.11 or newer.")
+
+
+def _torch(_: Studio) -> Finding:
+    names = ("torch", "diffusers", "transformers", "safetensors")
+    try:
+        found = ", ".join(f"{name} {version(name)}" for name in names)
+    except PackageNotFoundError as error:
+        return Finding("torch", False, f"{error.name} is not installed", "Run `make clean run`, or `pip install .`.")
+    return Finding("torch", True, found)
+
+
+def _machine(_: Studio) -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    enough = pages >= MEMORY_LOW_GB
+    found = f"{platform.system()} {platform.machine()}, {cores} cores, {pages:.0f} GB of memory"
+    return Finding("machine", enough, found, "" if enough else "Training takes about 2 GB; close other programs.")
+
+
+def _gpu(_: Studio) -> Finding:
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return Finding("gpu", None, "no NVIDIA GPU; drawing on the CPU")
+    found = "; ".join(done.stdout.strip().splitlines())
+    if "+cpu" in version("torch"):
+        return Finding("gpu", False, f"{found}, but torch is the CPU build", "Run `make run TORCH=cuda`.")
+    return Finding("gpu", True, found)
+
+
+def _home(studio: Studio) -> Finding:
+    home = studio.settings.home
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    good = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    todo = "" if good else "Name another folder: --home DIR, or ATELIER_HOME."
+    return Finding("home", good, f"{home} {'can' if good else 'cannot'} be written", todo)
+
+
+def _disk(studio: Studio) -> Finding:
+    home = studio.settings.home
+    free = shutil.disk_usage(next(folder for folder in (home, *home.parents) if folder.exists())).free / 1e9
+    good = free >= DISK_LOW_GB
+    return Finding("disk", good, f"{free:.1f} GB free under {home}", "" if good else "Free some space, or move --home.")
+
+
+def _loras(studio: Studio) -> Finding:
+    """Reads each weights file against the hash on its card."""
+    cards = studio.catalog.list()
+    broken: list[str] = []
+    for card in cards:
+        try:
+            studio.catalog.weights(studio.catalog.ref(card.name))
+        except AtelierError:
+            broken.append(card.name)
+    if broken:
+        return Finding(
+            "loras", False, f"not as their cards say: {', '.join(broken)}", "Put these files back, or train anew."
+        )
+    return Finding("loras", True, f"{len(cards)} readable")
+
+
+async def _drawing(studio: Studio) -> Finding:
+    """The smallest picture that the base draws, one step."""
+    try:
+        base = studio.base()
+        side = base.size.min
+        plan = ImagePlan("a test", base.name, 0, side, side, 1, 1.0, base.defaults.sampler)
+        made_with = await _drawn(studio, plan)
+    except AtelierError as error:
+        return Finding("drawing", False, error.message, error.hint)
+    return Finding("drawing", True, f"{base.title} draws on {made_with['device']}, {made_with['threads']} threads")
+
+
+async def _drawn(studio: Studio, plan: ImagePlan) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with aclosing(studio.queue.follow(plan, Path(folder))) as events:
+            async for event in events:
+                if isinstance(event, Saved):
+                    return event.pictures[0].recipe["made_with"]
+    raise TypeError("a drawing ended without a picture")

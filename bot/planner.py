@@ -1,0 +1,489 @@
+"""From an intent to a complete plan: names resolved, weights made numbers, triggers put in, sizes checked.
+
+`plan_for` is pure: it reads the catalog's cards and what is given, draws no number and knows no clock.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from bot.conversation import Chosen, Conversation, Order, Planned, Shot
+from bot.intent import (
+    BRAND,
+    AskBack,
+    BrandAsset,
+    Change,
+    Character,
+    Draw,
+    Frame,
+    Genre,
+    LoraWish,
+    Nudge,
+    ProductShot,
+    Scene,
+    StyleTransfer,
+    Train,
+)
+from bot.prompts import words
+from bot.shelf import Shelf
+from bot.surgery import scene_after, whole_word
+from bot.triggers import SUBJECTS, prompt_of, spoken
+from bot.uploads import dataset_of
+from engine.bases import Base
+from engine.bases.vocabulary import Vocabulary
+from engine.catalog import LoraCard
+from engine.errors import Invalid, TooFewPictures
+from engine.plans import (
+    DEFAULT_RANK,
+    DEFAULT_TRAIN_STEPS,
+    MAX_SEED,
+    MAX_WEIGHT,
+    PICTURES,
+    ImagePlan,
+    Kind,
+    LoraStack,
+    TrainPlan,
+)
+
+Picture = Draw | BrandAsset | Character | ProductShot
+NO_PICTURE = Invalid("change", "there is no picture yet", "Ask for one first, or attach the one that you mean.")
+ASK_NAME = "What shall the new LoRA be called?"
+ASK_SHOW = "What shall it show?"
+ASK_CHANGE = "What shall I change: the background, a colour, the style, the size, or something to add or take away?"
+RELATED: dict[Genre, tuple[Kind, ...]] = {"character": ("character",), "product_shot": ("product",)}
+
+
+def plan_for(
+    intent: Picture | StyleTransfer | Change | Train, talk: Conversation, shelf: Shelf, seed: int
+) -> Planned | AskBack:
+    """The plan for an intent; `seed` is used where none was said or kept. Raises UserErrors for what cannot be had."""
+    match intent:
+        case Train():
+            return _training(intent, talk, shelf, seed)
+        case Change():
+            return _changed(intent, talk, shelf, seed)
+        case StyleTransfer():
+            order = _transferred(intent, talk, shelf)
+        case _:
+            order = _ordered(intent, talk, shelf)
+    return order if isinstance(order, AskBack) else planned(order, shelf, seed, _only_first(talk))
+
+
+def _only_first(talk: Conversation) -> tuple[str, ...]:
+    return ("Only the first of the attached pictures was used.",) if talk.uploads and len(talk.files) > 1 else ()
+
+
+def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) -> Planned:
+    """An order made into a plan."""
+    base, frame = shelf.base, order.frame
+    width, height = size_of(frame, base)
+    base.check_size(width, height)
+    refs = tuple(shelf.catalog.ref(chosen.name, chosen.weight) for chosen in order.stack)
+    plan = ImagePlan(
+        prompt=prompt_of(order, {card.name: card for card in shelf.catalog.list()}),
+        base=base.name,
+        seed=seed if frame.seed is None else frame.seed,
+        width=width,
+        height=height,
+        steps=base.defaults.steps if frame.steps is None else frame.steps,
+        guidance=base.defaults.guidance,
+        sampler=base.defaults.sampler,
+        stack=LoraStack(refs),
+        negative=order.scene.avoid,
+        count=1 if frame.count is None else frame.count,
+        image=order.image,
+        strength=order.strength,
+    )
+    return Planned(
+        plan, replace(order, frame=frame.model_copy(update={"width": width, "height": height, "shape": None})), notes
+    )
+
+
+# New pictures
+
+
+def _ordered(intent: Picture, talk: Conversation, shelf: Shelf) -> Order | AskBack:
+    genre = intent.kind
+    stack = _wished(intent.loras, shelf, genre)
+    subject = intent.scene.subject
+    stack = stack or _related(genre, subject, talk, shelf)
+    if isinstance(stack, AskBack):
+        return stack
+    subjects = [chosen for chosen in stack if shelf.card(chosen.name).kind in SUBJECTS]
+    if not subject and not subjects:
+        return AskBack(kind="ask_back", missing="subject", question=ASK_SHOW)
+    if genre == "character" and not subjects:
+        found = _related(genre, subject, talk, shelf)
+        if isinstance(found, AskBack):
+            return found
+        stack = (*found, *stack)
+    stack = _completed(stack, genre, shelf, intent.without)
+    scene = intent.scene.model_copy(update={"subject": subject or subjects[0].name})
+    image = talk.uploads[0].data if talk.uploads else None
+    stack, strength = _strength(stack, intent.strength, image, shelf)
+    return Order(genre, scene, stack, intent.frame, image, strength)
+
+
+def _strength(
+    stack: tuple[Chosen, ...], said: float | None, image: bytes | None, shelf: Shelf
+) -> tuple[tuple[Chosen, ...], float]:
+    """With no picture to start from, a strength is that of the style."""
+    if said is None or image is not None:
+        return stack, 0.6 if said is None else said
+    return tuple(replace(c, weight=said) if shelf.card(c.name).kind == "style" else c for c in stack), 0.6
+
+
+def _wished(wishes: Iterable[LoraWish], shelf: Shelf, genre: str) -> tuple[Chosen, ...]:
+    """Each LoRA that was asked for, by any of its names; `UnknownLora` where there is none."""
+    found: dict[str, Chosen] = {}
+    for wish in wishes:
+        card = brand_card(shelf) if wish.name == BRAND else shelf.card(wish.name)
+        if card is not None:
+            weight = card.weight if wish.weight is None else wish.weight
+            found.setdefault(card.name, Chosen(card.name, weight, why(card, genre, asked=wish.name != BRAND)))
+    return tuple(found.values())
+
+
+def brand_card(shelf: Shelf) -> LoraCard | None:
+    """The style that is meant by "our brand": the one that says so of itself, else the first."""
+    styles = shelf.of_kind("style")
+    said = [
+        card for card in styles if any("brand" in text.lower() for text in (*card.aliases, card.summary, card.title))
+    ]
+    return next(iter((*said, *styles)), None)
+
+
+def _related(genre: Genre, subject: str, talk: Conversation, shelf: Shelf) -> tuple[Chosen, ...] | AskBack:
+    """The LoRA that an unnamed mascot or "our mug" means: the last one used, or the only one, or one of that class."""
+    cards = [card for kind in RELATED.get(genre, ()) for card in shelf.of_kind(kind)]
+    by_word = [card for card in cards if card.word and whole_word(card.word).search(subject)]
+    if genre == "product_shot":
+        return (
+            tuple(Chosen(card.name, card.weight, f"our {card.word}") for card in by_word[:1])
+            if "our " in subject
+            else ()
+        )
+    anonymous = re.search(rf"\b(?:{'|'.join(words('character', 'anonymous'))})\b", subject, re.IGNORECASE)
+    if not cards or not anonymous or re.search(r"\bof an?\b|\ban? \w+ (?:character|hero)", subject):
+        return ()
+    used = [chosen.name for shot in reversed(talk.shots) for chosen in shot.order.stack]
+    recent = [card for name in used for card in cards if card.name == name]
+    if recent or by_word or len(cards) == 1:
+        card = (recent or by_word or cards)[0]
+        return (Chosen(card.name, card.weight, "our character"),)
+    names = " or ".join(card.title for card in cards)
+    return AskBack(kind="ask_back", missing="lora", question=f"Which one: {names}?")
+
+
+def _completed(stack: tuple[Chosen, ...], genre: Genre, shelf: Shelf, without: Iterable[str]) -> tuple[Chosen, ...]:
+    """Adds the brand's style to a brand asset and the quality LoRA to everything, less what was not wanted."""
+    unwanted = set(without)
+    if "all" in unwanted:
+        return ()
+    has = {shelf.card(chosen.name).kind for chosen in stack}
+    extra: list[LoraCard] = []
+    brand = brand_card(shelf) if genre == "brand_asset" and "style" not in has else None
+    if brand:
+        extra.append(brand)
+    if "quality" not in has:
+        extra += shelf.of_kind("quality")[:1]
+    full = (*stack, *(Chosen(card.name, card.weight, why(card, genre, asked=False)) for card in extra))
+    return in_order((chosen for chosen in full if chosen.name not in unwanted), shelf)
+
+
+def in_order(stack: Iterable[Chosen], shelf: Shelf) -> tuple[Chosen, ...]:
+    """Style, subject, quality: as the reply says them."""
+    order: dict[Kind, int] = {"style": 0, "quality": 2}
+    return tuple(sorted(stack, key=lambda chosen: order.get(shelf.card(chosen.name).kind, 1)))
+
+
+def why(card: LoraCard, genre: str, asked: bool) -> str:
+    """Why a LoRA is in the stack, in two or three words."""
+    if card.kind == "quality":
+        return "quality"
+    if card.kind == "style":
+        return "our brand" if genre == "brand_asset" or not asked else "the style that you named"
+    return {"character": "the character", "product": "the product", "subject": "the subject"}[card.kind]
+
+
+def size_of(frame: Frame, base: Base) -> tuple[int, int]:
+    """Pixels for the words said: as they are, or the base's own size in the shape asked for."""
+    size = base.size
+    if frame.width is not None and frame.height is not None:
+        factor = {"bigger": 1.5, "smaller": 1 / 1.5}.get(frame.shape or "")
+        if factor is None:
+            return frame.width, frame.height
+        sides = (frame.width, frame.height)
+        factor = min(factor, size.max / max(sides)) if factor > 1 else max(factor, size.min / min(sides))
+        grown = tuple(size.nearest(round(side * factor)) for side in sides)
+        if grown == sides:
+            limit = "largest" if frame.shape == "bigger" else "smallest"
+            raise Invalid(
+                "size",
+                f"{sides[0]}x{sides[1]} is the {limit} that {base.title} draws in this shape",
+                "Leave the size as it is.",
+            )
+        return grown[0], grown[1]
+    long = size.nearest(round(size.native * 1.5))
+    return {"wide": (long, size.native), "tall": (size.native, long), "bigger": (long, long)}.get(
+        frame.shape or "", (size.native, size.native)
+    )
+
+
+# A picture done over in a style
+
+
+def _transferred(intent: StyleTransfer, talk: Conversation, shelf: Shelf) -> Order | AskBack:
+    source = talk.last if not talk.uploads else None
+    if not talk.uploads and source is None:
+        raise Invalid("style transfer", "there is no picture to start from", "Attach one, or ask for one first.")
+    stack = _wished(intent.loras, shelf, "style_transfer")
+    style = intent.scene.style
+    if not style and not any(shelf.card(chosen.name).kind == "style" for chosen in stack):
+        names = ", ".join(card.name for card in shelf.of_kind("style"))
+        return AskBack(
+            kind="ask_back", missing="lora", question=f"In which style: {names}, or a plain one such as pixel art?"
+        )
+    kept = (
+        tuple(
+            c
+            for c in source.order.stack
+            if shelf.card(c.name).kind in SUBJECTS and c.name not in {x.name for x in stack}
+        )
+        if source
+        else ()
+    )
+    stack = _completed((*kept, *stack), "draw", shelf, intent.without)
+    scene = source.order.scene if source else Scene(subject=_subject_words(intent), place="", style="", avoid="")
+    scene = scene.model_copy(update={"style": style})
+    image = source.pngs[0] if source else talk.uploads[0].data
+    frame = _frame_like(intent.frame, source, talk, shelf.base)
+    return Order("draw", scene, stack, frame, image, 0.6 if intent.strength is None else intent.strength)
+
+
+def _subject_words(intent: StyleTransfer) -> str:
+    return intent.scene.subject
+
+
+def _frame_like(frame: Frame, source: Shot | None, talk: Conversation, base: Base) -> Frame:
+    """The source's own size and shape unless another was asked for."""
+    if frame.shape or frame.width:
+        return frame
+    if source:
+        return frame.model_copy(
+            update={
+                "width": source.plan.width,
+                "height": source.plan.height,
+                "seed": source.plan.seed if frame.seed is None else frame.seed,
+            }
+        )
+    upload = talk.uploads[0]
+    scale = base.size.native / min(upload.width, upload.height)
+    width, height = (base.size.nearest(round(side * scale)) for side in (upload.width, upload.height))
+    return frame.model_copy(update={"width": width, "height": height})
+
+
+# The last picture, or an attached one, changed
+
+
+def _changed(intent: Change, talk: Conversation, shelf: Shelf, seed: int) -> Planned | AskBack:
+    if talk.uploads:
+        return _changed_upload(intent, talk, shelf, seed)
+    shots = talk.shots[:-1] if intent.back else talk.shots
+    if not shots:
+        raise NO_PICTURE
+    shot = shots[-1]
+    notes = (f"I could not use “{intent.unread}”.",) if intent.unread else ()
+    if not is_change(intent):
+        question = f"{notes[0]} {ASK_CHANGE}" if notes else ASK_CHANGE
+        return AskBack(kind="ask_back", missing="change", question=question)
+    scene, order = scene_after(intent, shot.order.scene), shot.order
+    stack = stack_after(intent, order, shelf)
+    stack, scene = _swapped_subjects(stack, scene, order, shelf)
+    frame = frame_after(intent, shot)
+    strength = order.strength if intent.strength is None else intent.strength
+    new = replace(order, genre=_genre_after(order, scene), scene=scene, stack=stack, frame=frame, strength=strength)
+    return planned(new, shelf, seed, notes)
+
+
+def is_change(intent: Change) -> bool:
+    said = (
+        intent.swaps,
+        intent.add,
+        intent.remove,
+        intent.colour,
+        intent.loras,
+        intent.without,
+        intent.nudges,
+        intent.reseed,
+        intent.which,
+        intent.back,
+    )
+    numbers = any(value is not None for value in intent.frame.model_dump().values())
+    return any(said) or numbers or intent.place is not None or intent.style is not None or intent.strength is not None
+
+
+def _changed_upload(intent: Change, talk: Conversation, shelf: Shelf, seed: int) -> Planned | AskBack:
+    """Image-to-image on an attached picture: its subject is not known in words, only what is to become of it."""
+    if not is_change(intent):
+        return AskBack(kind="ask_back", missing="change", question=ASK_CHANGE)
+    scene = scene_after(intent, Scene(subject="", place="", style="", avoid=""))
+    if intent.colour and not scene.subject:
+        scene = scene.model_copy(update={"subject": f"{intent.colour.new} {intent.colour.old}".strip()})
+    stack = _completed(_wished(intent.loras, shelf, "change"), "draw", shelf, intent.without)
+    frame = _frame_like(intent.frame, None, talk, shelf.base)
+    order = Order(
+        "draw", scene, stack, frame, talk.uploads[0].data, 0.6 if intent.strength is None else intent.strength
+    )
+    note = (
+        "I cannot see what an attached picture shows, so I drew over it by your "
+        "words; a lower strength keeps more of it."
+    )
+    return planned(
+        order,
+        shelf,
+        seed,
+        (*_only_first(talk), note, *((f"I could not use “{intent.unread}”.",) if intent.unread else ())),
+    )
+
+
+def frame_after(intent: Change, shot: Shot) -> Frame:
+    """Seed and size are kept unless they were what to change; picture k of a plan has its own seed."""
+    said, plan, kept = intent.frame, shot.plan, shot.order.frame
+    which = 0 if intent.which is None else (plan.count if intent.which < 0 else intent.which) - 1
+    if which >= plan.count:
+        raise Invalid(
+            "picture", f"there is no picture {which + 1}; the last answer had {plan.count}", "Say which of them."
+        )
+    seed = None if intent.reseed else (plan.seed + which) % (MAX_SEED + 1)
+    count = said.count if said.count is not None else 1 if intent.which is not None or intent.reseed else kept.count
+    size = (
+        (said.width, said.height)
+        if said.width
+        else (None, None)
+        if said.shape in ("wide", "tall", "square")
+        else (plan.width, plan.height)
+    )
+    return Frame(
+        count=count,
+        width=size[0],
+        height=size[1],
+        shape=said.shape,
+        seed=seed if said.seed is None else said.seed,
+        steps=kept.steps if said.steps is None else said.steps,
+    )
+
+
+def stack_after(intent: Change, order: Order, shelf: Shelf) -> tuple[Chosen, ...]:
+    """The last stack: a new style takes the old one's place, the rest is added, taken out, or set to another weight."""
+    if "all" in intent.without:
+        return ()
+    wished = _wished(intent.loras, shelf, "change")
+    new_style = any(shelf.card(chosen.name).kind == "style" for chosen in wished)
+    stays = [c for c in order.stack if not (new_style and shelf.card(c.name).kind == "style")]
+    if intent.style is not None and not new_style:  # a plain style instead of the brand's, or none
+        stays = [c for c in stays if shelf.card(c.name).kind != "style"]
+    merged = {c.name: c for c in stays} | {c.name: c for c in wished}
+    for nudge in intent.nudges:
+        for name in _nudged(nudge, merged, shelf):
+            weight = min(max(round(merged[name].weight + nudge.by, 2), 0.0), MAX_WEIGHT)
+            merged[name] = replace(merged[name], weight=weight)
+    removed = {shelf.card(name).name for name in intent.without}
+    return in_order((c for c in merged.values() if c.name not in removed), shelf)
+
+
+def _nudged(nudge: Nudge, stack: dict[str, Chosen], shelf: Shelf) -> list[str]:
+    """The LoRA meant; one that is not in the stack yet begins at nothing."""
+    if nudge.name is None:
+        names = [name for name in stack if shelf.card(name).kind == "style"]
+        if not names:
+            raise Invalid("style", "the last picture has no style LoRA to make stronger or weaker", "Name one: “in …”.")
+        return names
+    card = shelf.card(nudge.name)
+    if card.name not in stack:
+        if nudge.by < 0:
+            raise Invalid(card.name, "it is not in the last picture", "Say with which LoRA to draw it.")
+        stack[card.name] = Chosen(card.name, card.weight - nudge.by, why(card, "change", asked=True))
+    return [card.name]
+
+
+def _swapped_subjects(
+    stack: tuple[Chosen, ...], scene: Scene, order: Order, shelf: Shelf
+) -> tuple[tuple[Chosen, ...], Scene]:
+    """A subject that is no longer in the words leaves the stack; a newly named one that is in no words joins them."""
+    before = {c.name for c in order.stack}
+    text = f"{scene.subject} {scene.place}"
+    kept: list[Chosen] = []
+    for chosen in stack:
+        card = shelf.card(chosen.name)
+        named = re.search(rf"(?<!\w)(?:{spoken(card)}|{re.escape(card.trigger)})(?!\w)", text, re.IGNORECASE)
+        was_named = re.search(
+            rf"(?<!\w)(?:{spoken(card)}|{re.escape(card.trigger)})(?!\w)", order.scene.subject, re.IGNORECASE
+        )
+        if card.kind in SUBJECTS and chosen.name in before and was_named and not named:
+            continue
+        if card.kind in SUBJECTS and chosen.name not in before and not named:
+            scene = scene.model_copy(update={"subject": f"{scene.subject} and {card.title}"})
+        kept.append(chosen)
+    return tuple(kept), scene
+
+
+def _genre_after(order: Order, scene: Scene) -> Genre:
+    return "draw" if order.genre == "product_shot" and scene.style else order.genre
+
+
+# Training
+
+
+def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Planned | AskBack:
+    """What was not said is chosen here: a slug for the name, a trigger that means nothing yet, a kind."""
+    if len([file for file in talk.files if not file.name.lower().endswith(".txt")]) < PICTURES[0]:
+        raise TooFewPictures(len(talk.files), PICTURES[0])
+    if not intent.name:
+        return AskBack(kind="ask_back", missing="name", question=ASK_NAME)
+    name = re.sub(r"[^a-z0-9_-]+", "-", intent.name.lower()).strip("-_")
+    shelf.catalog.check_name(name, intent.replace)
+    word = intent.word or ""
+    kind: Kind = intent.learns or "subject"
+    trigger, noted = _trigger(intent, name, shelf)
+    data = dataset_of([(file.name, file.data) for file in talk.files], intent.caption, trigger, word)
+    plan = TrainPlan(
+        name=name,
+        kind=kind,
+        trigger=trigger,
+        base=shelf.base.name,
+        examples=data.examples,
+        seed=seed,
+        word=word,
+        steps=DEFAULT_TRAIN_STEPS if intent.steps is None else intent.steps,
+        rank=DEFAULT_RANK if intent.rank is None else intent.rank,
+        replace=intent.replace,
+    )
+    return Planned(plan, None, (*noted, *(f"Left out: {reason}." for reason in data.left_out), *data.notes))
+
+
+def _trigger(intent: Train, name: str, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
+    """The trigger that was said, with a warning where the base knows the word; else one made from the name."""
+    taken = {card.trigger.lower() for card in shelf.catalog.list() if card.name != name}
+    said = re.sub(r"[^\w-]", "", intent.trigger or "").lower()
+    if said:
+        if said in taken:
+            raise Invalid("trigger", f"“{said}” is the trigger of another LoRA", "Choose another word.")
+        known = is_known(said, shelf.vocabulary)
+        return said, (
+            f"The base knows the word “{said}” already; a made-up word learns more cleanly.",
+        ) if known else ()
+    return made_trigger(name, taken, shelf.vocabulary), ()
+
+
+def is_known(word: str, vocabulary: Vocabulary | None) -> bool:
+    """Whether the base has a meaning for it."""
+    return vocabulary is not None and not vocabulary.unknown(word)
+
+
+def made_trigger(name: str, taken: Collection[str], vocabulary: Vocabulary | None) -> str:
+    """A rare word from the name's letters that means nothing: consonants and an x ("biscuit" → "bscx")."""
+    letters = re.sub(r"[^a-z]", "", name)
+    bones = (re.sub(r"[aeiouy]", "", letters) or letters or "lr")[:3]
+    tries = (f"{bones}{end}" for end in ("x", "q", "zx", "qx", "vx", "xq", *(f"x{n}" for n in range(2, 100))))
+    return next(word for word in tries if word not in taken and not is_known(word, vocabulary))

@@ -1,0 +1,1 @@
+"""Where people write to us: one file each, which translates to and from `bot.message` and knows nothing else."""

@@ -1,0 +1,147 @@
+"""The terminal: a conversation by hand, or one message a line on a pipe. `@path` attaches a file, or all of a folder.
+
+Replies go to stdout, progress to stderr. With `as_json` each reply that is no progress is one line of JSON.
+"""
+
+import asyncio
+import re
+import sys
+from contextlib import aclosing
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import BaseModel, ConfigDict
+
+from bot.message import Answer, Attachment, Inbound, Reply, Trouble
+
+ATTACHED = re.compile(r"(?<!\S)@(?:\"([^\"]+)\"|'([^']+)'|(\S+))")
+PROMPT = "you> "
+ENDS = {"exit", "quit", "bye", ":q"}
+LARGEST = 20_000_001  # bytes of a file that are read: one more than a picture may have
+MOST = 200  # files of a folder
+THREAD = "console"
+
+
+class Settings(BaseModel):
+    """The section [console]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    as_json: bool = False
+
+
+class CannotRead(Exception):
+    """A file named with @ that is not there or not readable."""
+
+
+def to_inbound(line: str, number: int) -> Inbound:
+    """`line` with its @paths read. An @word that is no file stays text; one that looks like a path: `CannotRead`."""
+    attachments: list[Attachment] = []
+
+    def attach(match: re.Match[str]) -> str:
+        said = match[1] or match[2] or match[3]
+        found = files_at(said if match[1] or match[2] else said.rstrip(",;"))
+        if found is None:
+            return match[0]
+        attachments.extend(found)
+        return " "
+
+    text = ATTACHED.sub(attach, line)
+    return Inbound(
+        id=f"{THREAD}-{number}", thread=THREAD, person=THREAD, text=text.strip(), attachments=tuple(attachments)
+    )
+
+
+def files_at(said: str) -> list[Attachment] | None:
+    """The file, or the files of the folder; None where it is no path at all."""
+    path = Path(said).expanduser()
+    try:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+            return [_read(file) for file in inside[:MOST]]
+        if path.is_file():
+            return [_read(path)]
+    except OSError as error:
+        raise CannotRead(f"{said} cannot be read: {error.strerror or error}") from None
+    if "/" in said or "." in said:
+        raise CannotRead(f"There is no file {said}.")
+    return None
+
+
+def _read(path: Path) -> Attachment:
+    with path.open("rb") as file:
+        return Attachment(name=path.name, data=file.read(LARGEST))
+
+
+def to_text(reply: Reply) -> str:
+    """What stands on the terminal: the words, then a line for each file."""
+    lines = [reply.text, *(f"  {shown.file}" for shown in reply.pictures)]
+    if reply.lora:
+        lines.append(f"  {reply.lora.folder}")
+    return "\n".join(lines)
+
+
+def to_json(reply: Reply) -> str:
+    return reply.model_dump_json(exclude_none=True)
+
+
+class Console:
+    """Satisfies the platform's protocol: `post` one reply, `serve` until the input ends."""
+
+    def __init__(self, as_json: bool = False, source: TextIO | None = None) -> None:
+        self._as_json = as_json
+        self._source = source or sys.stdin
+        self._on_progress = False
+
+    async def post(self, reply: Reply) -> None:
+        if reply.progress:
+            self._progress(reply)
+            return
+        self._end_progress()
+        print(to_json(reply) if self._as_json else to_text(reply), flush=True)
+
+    async def serve(self, answer: Answer) -> None:
+        """One message at a time; an empty line is skipped by hand, and answered on a pipe."""
+        by_hand = self._source.isatty()
+        number = 0
+        while (line := await asyncio.to_thread(self._line, by_hand)) is not None:
+            said = line.strip()
+            if by_hand and (not said or said.lower() in ENDS):
+                if said:
+                    return
+                continue
+            number += 1
+            try:
+                inbound = to_inbound(line, number)
+            except CannotRead as error:
+                await self.post(
+                    Reply(
+                        text=str(error),
+                        error=Trouble(code="invalid", message=str(error), hint="Check the path after @."),
+                    )
+                )
+                continue
+            async with aclosing(answer(inbound)) as replies:
+                async for reply in replies:
+                    await self.post(reply)
+
+    def _line(self, by_hand: bool) -> str | None:
+        """The next line without its end; None where the input is over."""
+        if by_hand:
+            print(PROMPT, end="", file=sys.stderr, flush=True)
+        line = self._source.readline()
+        return line.rstrip("\r\n") if line else None
+
+    def _progress(self, reply: Reply) -> None:
+        """On a terminal one line that is written over; in a log, its first and last step only."""
+        stage = reply.progress
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{reply.text}", end="", file=sys.stderr, flush=True)
+            self._on_progress = True
+        elif stage and (stage.step in (0, 1, stage.steps) or stage.samples):
+            print(reply.text, file=sys.stderr, flush=True)
+
+    def _end_progress(self) -> None:
+        if self._on_progress:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._on_progress = False

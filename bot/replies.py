@@ -1,0 +1,252 @@
+"""Every sentence that we say."""
+
+from collections.abc import Iterable, Sequence
+
+from bot.conversation import Chosen, Conversation, Order, Planned, Shot
+from bot.intent import Question
+from bot.message import NewLora, Reply, Shown, Stage, Trouble
+from bot.shelf import Shelf
+from engine.bases.vocabulary import UnknownWord
+from engine.catalog import LoraCard
+from engine.errors import AtelierError
+from engine.jobs import Progress
+from engine.plans import ImagePlan, TrainPlan
+from engine.queue import SavedPicture
+
+CALM = (
+    "Something went wrong on our side, and nothing was changed. Please try again; if "
+    "it happens again, report incident {incident}."
+)
+GREETING = "Hello. Say what to draw, for example “{example}”, or ask what there is."
+HELP = (
+    "I draw pictures with LoRAs and learn new ones. Try: “{example}”; “a product shot of a mug "
+    "on a podium”; after a picture “same but on teal” or "
+    "“another one”; attach a picture and say “in {style} style”; attach 4 to 30 pictures and say "
+    "“train a character called Pip”. "
+    "Ask “which LoRAs are there?” or “what can you draw?”."
+)
+HOW_TO_TRAIN = (
+    "Attach 4 to 30 pictures (10 or more are better) of one thing or in one "
+    "style, and say for example: “train a character called Pip, trigger "
+    "pqx, it is a penguin”. Different backgrounds and poses help; a NAME.txt beside "
+    "NAME.png is its caption. The trigger is a made-up word; if you "
+    "name none, I choose one. It takes a few minutes, and then you use it by name."
+)
+
+
+def progress(event: Progress, intent: str) -> Reply:
+    loss = f", loss {event.loss:.4f}" if event.loss is not None else ""
+    part = f", picture {event.part} of {event.parts}" if event.parts > 1 else ""
+    stage = Stage(
+        stage=event.stage,
+        step=event.step,
+        steps=event.steps,
+        part=event.part,
+        parts=event.parts,
+        loss=event.loss,
+        preview=event.preview,
+        samples=event.samples,
+    )
+    return Reply(text=f"{event.stage} {event.step}/{event.steps}{part}{loss}", intent=intent, progress=stage)
+
+
+def started(plan: TrainPlan, notes: Sequence[str], intent: str) -> Reply:
+    """What was chosen, before the minutes that training takes."""
+    word = f" {plan.word}" if plan.word else ""
+    text = (
+        f"Training “{plan.name}” ({plan.kind}) from {len(plan.examples)} pictures, {plan.steps} "
+        f"steps at rank {plan.rank}; "
+        f"trigger “{plan.trigger}{word}”."
+    )
+    stage = Stage(stage="starting", step=0, steps=plan.steps)
+    return Reply(text=_joined(text, *notes), intent=intent, progress=stage)
+
+
+def drawn(plan: ImagePlan, order: Order, saved: Sequence[SavedPicture], notes: Sequence[str], intent: str) -> Reply:
+    text = _joined(stack_said(order.stack), numbers_said(plan), f"Prompt: “{plan.prompt}”.", *notes)
+    return Reply(text=text, intent=intent, pictures=tuple(Shown(file=p.file, recipe=p.recipe) for p in saved))
+
+
+def stack_said(stack: Sequence[Chosen]) -> str:
+    """'terracotta 0.8: our brand; crisp 0.5: quality.'"""
+    used = [chosen for chosen in stack if chosen.weight]
+    return "; ".join(f"{c.name} {c.weight:g}: {c.why}" for c in used) + "." if used else "No LoRA: the base alone."
+
+
+def numbers_said(plan: ImagePlan) -> str:
+    seeds = f"Seed {plan.seed}" if plan.count == 1 else f"Seeds {plan.seed} to {plan.seed + plan.count - 1}"
+    start = f", from the picture at strength {plan.strength:g}" if plan.image else ""
+    avoid = f", without: {plan.negative}" if plan.negative else ""
+    return f"{seeds}, {plan.width}x{plan.height}{start}{avoid}."
+
+
+def unknown_said(unknown: Iterable[UnknownWord], base: str) -> tuple[str, ...]:
+    """A sentence for each word that the base has never seen, with what it can draw instead."""
+    nearest = {word.word: f"; nearest: {', '.join(word.near)}" if word.near else "" for word in unknown}
+    return tuple(f"No “{word}” on {base}{near}." for word, near in nearest.items())
+
+
+def learnt(card: LoraCard, planned: Planned, intent: str) -> Reply:
+    example = f"a mug in {card.name} style" if card.kind in ("style", "quality") else f"{card.name} at the beach"
+    word = f" {card.word}" if card.word else ""
+    text = _joined(
+        f"“{card.name}” is ready: a {card.kind}, trigger “{card.trigger}{word}”, from {card.pictures} pictures.",
+        *planned.notes,
+        f"Try it: “{example}”.",
+    )
+    return Reply(
+        text=text, intent=intent, lora=NewLora(name=card.name, kind=card.kind, trigger=card.trigger, folder=card.folder)
+    )
+
+
+def refusal(error: AtelierError, intent: str | None, incident: str | None = None) -> Reply:
+    report = f"If it happens again, report incident {incident}." if incident else ""
+    trouble = Trouble(code=error.code, message=error.message, hint=error.hint, incident=incident)
+    return Reply(text=_joined(error.message, error.hint, report), intent=intent, error=trouble)
+
+
+def fault(incident: str, intent: str | None) -> Reply:
+    text = CALM.format(incident=incident)
+    return Reply(text=text, intent=intent, error=Trouble(code="internal", message=text, incident=incident))
+
+
+# Answers to questions: from the catalog, the base and the last picture, and nothing else
+
+
+def answer(question: Question, talk: Conversation, shelf: Shelf) -> str:
+    match question.topic:
+        case "lora":
+            return _lora(shelf.card(question.about))
+        case "drawable":
+            return _drawable(question.about, shelf)
+        case "last" | "settings":
+            return _last(question, talk, shelf)
+        case "licence":
+            return _licences(question, talk, shelf)
+        case _:
+            return _in_general(question, shelf)
+
+
+def _in_general(question: Question, shelf: Shelf) -> str:
+    match question.topic:
+        case "loras":
+            return _loras(shelf)
+        case "training":
+            return HOW_TO_TRAIN
+        case "greeting":
+            return GREETING.format(example=_example(shelf))
+        case _:
+            return HELP.format(example=_example(shelf), style=_first_style(shelf))
+
+
+def _example(shelf: Shelf) -> str:
+    characters = shelf.of_kind("character")
+    return f"draw {characters[0].title} at the beach" if characters else "a red mug on a podium"
+
+
+def _first_style(shelf: Shelf) -> str:
+    return next((card.name for card in shelf.of_kind("style")), "pixel art")
+
+
+def _loras(shelf: Shelf) -> str:
+    cards = shelf.catalog.list()
+    if not cards:
+        return f"There is no LoRA yet. {HOW_TO_TRAIN}"
+    return (
+        "There are: "
+        + "; ".join(f"{card.name} ({card.kind}{_fit(card, shelf)}): {card.summary or card.title}" for card in cards)
+        + "."
+    )
+
+
+def _fit(card: LoraCard, shelf: Shelf) -> str:
+    return "" if card.base == shelf.base.name else f", for the base {card.base}"
+
+
+def _lora(card: LoraCard) -> str:
+    word = f" {card.word}" if card.word else ""
+    uses = {
+        "style": f"say “a mug in {card.name} style”",
+        "quality": "it is added to every picture; say “without " + card.name + "” to leave it out",
+        "character": f"say “{card.title} at the beach”",
+        "product": f"say “a product shot of {card.title}”",
+        "subject": f"say “{card.title} at the beach”",
+    }[card.kind]
+    commercial = "commercial use is allowed" if card.commercial else "not for commercial use"
+    return _joined(
+        f"{card.name} is a {card.kind} LoRA: {card.summary or card.title}.",
+        f"To use it, {uses}.",
+        f"Trigger “{card.trigger}{word}”, usual weight {card.weight:g}, rank {card.rank}, for the base {card.base}"
+        + (f", from {card.pictures} pictures." if card.pictures else "."),
+        f"Licence {card.licence}: {commercial}.",
+        card.provenance,
+    )
+
+
+def _drawable(about: str, shelf: Shelf) -> str:
+    vocabulary, title = shelf.vocabulary, shelf.base.title
+    if vocabulary is None:
+        return f"{title} has no word list: ask for anything, and see."
+    if about:
+        triggers = [
+            word for card in shelf.catalog.list() for word in (card.trigger, card.name, card.title, *card.aliases)
+        ]
+        unknown = vocabulary.unknown(about, triggers)
+        return _joined(*unknown_said(unknown, title)) if unknown else f"Yes, {title} knows “{about}”: just ask."
+    kinds: dict[str, list[str]] = {}
+    for noun, kind in vocabulary.drawable.items():
+        kinds.setdefault(kind, []).append(noun)
+    some = "; ".join(f"{kind}: {', '.join(nouns[:5])}" for kind, nouns in kinds.items())
+    return _joined(
+        f"{title} knows {len(vocabulary.drawable)} things, among them {some}.",
+        f"Styles: {', '.join(vocabulary.styles)}.",
+        f"Colours and backgrounds: {', '.join(word for word in vocabulary.shown if word not in vocabulary.styles)}.",
+        "What it has never seen, a LoRA can learn.",
+    )
+
+
+def _last(question: Question, talk: Conversation, shelf: Shelf) -> str:
+    if talk.last is None:
+        return "There is no picture in this conversation yet."
+    shot = talk.last
+    about = ""
+    if question.about and all(c.name != question.about for c in shot.order.stack):
+        about = f"{question.about} was not used."
+    plan = shot.plan
+    numbers = (
+        f"{numbers_said(plan)[:-1]}, {plan.steps} steps, guidance {plan.guidance:g}, "
+        f"sampler {plan.sampler}, on {shelf.base.title}."
+    )
+    return _joined("The last picture:", about, stack_said(shot.order.stack), f"Prompt “{plan.prompt}”.", numbers)
+
+
+def _licences(question: Question, talk: Conversation, shelf: Shelf) -> str:
+    """Of the LoRA asked about, or of the last picture, or of the base."""
+    base = shelf.base
+    names = [question.about] if question.about else _used(talk.last)
+    cards = [shelf.card(name) for name in names]
+    parts = [f"{base.title}: {base.licence}", *(f"{card.name}: {card.licence}" for card in cards)]
+    free = base.commercial and all(card.commercial for card in cards)
+    barred = [
+        name for name, open_ in ((base.title, base.commercial), *((c.name, c.commercial) for c in cards)) if not open_
+    ]
+    verdict = (
+        "Commercial use is allowed by all of them."
+        if free
+        else f"Commercial use is not allowed by {', '.join(barred)}."
+    )
+    what = "The last picture was made with" if talk.last and not question.about else "Licences:"
+    return _joined(
+        f"{what} {'; '.join(parts)}.",
+        verdict,
+        "Drawing it cost nothing but this machine's time: no service was paid for.",
+    )
+
+
+def _used(shot: Shot | None) -> list[str]:
+    order: Order | None = shot.order if shot else None
+    return [chosen.name for chosen in order.stack if chosen.weight] if order else []
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)

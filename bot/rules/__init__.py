@@ -1,0 +1,1 @@
+"""The parts of the rules: each reads one thing in a sentence. `bot.interpreter` puts them together."""

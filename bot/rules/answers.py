@@ -1,0 +1,55 @@
+"""An answer to a question of ours, joined to what the question was about."""
+
+from bot.conversation import Asked
+from bot.message import Inbound
+from bot.prompts import load, words
+from bot.rules.acts import is_question, is_training, refers_back, starts_anew
+from bot.rules.text import any_of, compiled, plain, tidy
+
+NAME = (
+    r"^(?:(?:please|let's|just|you can|maybe)\s+){0,4}(?:call|name)?\s*(?:it|him|her|them|"
+    r"this)?\s*(?:is|as|should be)?\s*[\"']?([\w-]+)[\"']?(?:[\s,]+please)?[.!]*$"
+)
+LONGEST = 12  # words that an answer has
+
+
+def completed(asked: Asked | None, message: Inbound) -> Inbound:
+    """The message that the question was about, with the answer in it; `message` itself if it is a new request."""
+    said = tidy(plain(message.text))
+    if asked is None or message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
+        return message
+    before = tidy(plain(asked.about.text))
+    text = _joined(asked.ask.missing, before, said)
+    return (
+        message if text is None else message.model_copy(update={"text": text, "attachments": asked.about.attachments})
+    )
+
+
+def _joined(missing: str, before: str, said: str) -> str | None:
+    new = (starts_anew(said) and not refers_back(said)) or is_training(said)
+    match missing:
+        case "name":
+            name = compiled(NAME).match(said)
+            return f"{before}, called {name[1]}" if name else None
+        case "what":
+            return None if starts_anew(said) and not refers_back(said) else f"{said} {before}".strip()
+        case "subject":
+            return None if new else f"{before} with {said}" if _is_frame(before) else said
+        case "lora":
+            roles = any_of(words("character", "anonymous"))
+            said = tidy(compiled(r"\b(?:please|the|in|style|use|with|one)\b").sub("", said))
+            owner = rf"\b(?:our |my |the |a )?{roles}"
+            return (
+                None
+                if new
+                else compiled(owner).sub(said, before, count=1)
+                if compiled(owner).search(before)
+                else f"{before} in {said}"
+            )
+        case _:
+            return None if new else said
+
+
+def _is_frame(said: str) -> bool:
+    """'a banner for our sale' wants something in it; 'surprise me' does not."""
+    return compiled(any_of([*load("words")["brand"]["assets"], *words("product", "marks")])).search(said) is not None

@@ -1,0 +1,225 @@
+"""The LoRAs that a sentence names: tags, names, titles, aliases, with the weight said; and those it does not want."""
+
+import re
+from dataclasses import dataclass
+
+from bot.intent import LoraWish
+from bot.prompts import load, words
+from bot.rules.lexicon import Lexicon
+from bot.rules.measures import FRACTION, STRENGTHS, fraction
+from bot.rules.text import Text, any_of, compiled
+from engine.catalog import LoraCard
+
+TAG = rf"<\s*(?:lora|lyco)\s*:\s*([^:<>]+?)\s*(?::\s*({FRACTION}|[^<>]*?)\s*(?::[^<>]*)?)?>"
+WITHOUT = (
+    r"(?:without|with no|drop|remove|minus|except(?: for)?|leave out|leave off|skip|not using|"
+    r"turn off|switch off|disable|lose|"
+    r"take (?:off|away|out)|don't (?:use|apply)|do not (?:use|apply)|no more|no|not in|not|get rid of|ditch)"
+)
+SAID_WEIGHT = (
+    r"(?:\s*(?:,?\s*(?:only )?at(?: a)?(?: weight)?(?: of)?|weight(?: of)?|with (?:a )?weight(?: "
+    rf"of)?|[:=@(])\s*({FRACTION})(?![\w.])\)?|\s+(-?\d*\.\d+)(?![\w.]))?"
+)
+LEADING_WEIGHT = rf"(?:\b(?:at|with)?\s*({FRACTION}|half|full)(?:\s+(?:strength|weight))?(?:\s+of)?\s+)?"
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """`wished`: LoRAs by name, or the words for one that there is not; `without` likewise, or 'all'. `brand`: ours."""
+
+    wished: tuple[LoraWish, ...]
+    without: tuple[str, ...]
+    cards: tuple[LoraCard, ...]
+    brand: bool
+
+    def of_kind(self, *kinds: str) -> tuple[LoraCard, ...]:
+        return tuple(card for card in self.cards if card.kind in kinds)
+
+
+def read_mentions(text: Text, lexicon: Lexicon) -> Mentions:
+    """Takes tags, styles and unwanted LoRAs out of `text`; a subject's name stays, as it is part of what is drawn."""
+    wished = _tags(text)
+    without = _unwanted(text, lexicon)
+    wished |= _named(text, lexicon)
+    wished |= _unknown(text, lexicon)
+    brand = bool(text.take(_glued(any_of(_brand_looks()), optional_noun=False)))
+    _weight_apart(text, wished)
+    known = {card.name: card for card in lexicon.cards}
+    cards = tuple(known[name] for name in wished if name in known)
+    return Mentions(tuple(LoraWish(name=n, weight=w) for n, w in wished.items()), without, cards, brand)
+
+
+def _weight_apart(text: Text, wished: dict[str, float | None]) -> None:
+    """'the mug on a table at 0.9': a weight that stands away from the only LoRA that it can be meant for."""
+    open_ = [name for name, weight in wished.items() if weight is None]
+    if len(open_) == 1 and (
+        match := text.take(r"\b(?:at|with)\s+(?:a\s+)?(?:weight\s+(?:of\s+)?)?(-?\d*\.\d+)(?![\w.])")
+    ):
+        wished[open_[0]] = fraction(match[1])
+
+
+def spoken(card: LoraCard) -> tuple[str, ...]:
+    """Every way to say its name."""
+    said = {card.name, card.title, *card.aliases, card.trigger}
+    return tuple(name for name in said | {re.sub(r"[-_]+", " ", name) for name in said} if len(name) > 1)
+
+
+def _brand_looks() -> tuple[str, ...]:
+    owners = ("our", "the", "my", "our own", "our company's", "our company", "the company's", "our brand's")
+    looks = ("brand", "house", "company", "corporate", "brand's", "own", "usual", "company's")
+    nouns = (
+        "style",
+        "look",
+        "colours",
+        "colors",
+        "branding",
+        "palette",
+        "look and feel",
+        "design",
+        "identity",
+        "aesthetic",
+    )
+    full = [f"{owner} {look} {noun}" for owner in owners for look in looks for noun in nouns]
+    short = [f"our {noun}" for noun in (*nouns, "brand", "branding", "ci")]
+    return (
+        *full,
+        *short,
+        *(f"{look} {noun}" for look in looks[:4] for noun in nouns),
+        "the brand",
+        "on-brand",
+        "on brand",
+        "branded",
+    )
+
+
+def _tags(text: Text) -> dict[str, float | None]:
+    """`<lora:name:0.8>`, in the form that AUTOMATIC1111's web UI reads; a weight that is no number stays one: NaN."""
+    found: dict[str, float | None] = {}
+    for match in text.take_all(TAG):
+        weight = match[2]
+        if weight is None or not weight:
+            found[match[1].strip()] = 1.0
+        else:
+            found[match[1].strip()] = fraction(weight) if compiled(rf"^{FRACTION}$").match(weight) else float("nan")
+    return found
+
+
+def _glued(name: str, optional_noun: bool = True) -> str:
+    """`name` with the words that tie it to a picture: ', in our NAME style'."""
+    noun = rf"(?:[-\s]+{any_of(words('style', 'nouns'))})*" if optional_noun else ""
+    lead = (
+        r"(?:,?\s*\b(?:and|but|done|made|drawn|painted|rendered|all|plus|also)\s+){0,4}(?:\b(?:in|into|"
+        r"with|using|use|apply|applying|via|through|following|on|to|as)\s+)?"
+        r"(?:the (?:style|look|manner) of\s+)?"
+        r"(?:\b(?:our|my|the|a|an|that|this|your|full|same)\s+){0,4}"
+    )
+    return rf"{lead}{LEADING_WEIGHT}(?:\b(?:our|my|the)\s+){{0,4}}{name}{noun}"
+
+
+def _unwanted(text: Text, lexicon: Lexicon) -> tuple[str, ...]:
+    """Also 'no LoRAs'."""
+    found: list[str] = []
+    if text.take(
+        rf"(?:\b(?:and|but|,)\s*)*\b{WITHOUT}\s+(?:any|all|the|other|extra|of)?\s*\b(?:loras?|"
+        r"adapters?)\b|\bbase model only\b|\b(?:just|only) the base(?: model)?\b"
+    ):
+        found.append("all")
+    for card in lexicon.cards:
+        pattern = (
+            rf"(?:,?\s*\b(?:and|but)\s+)?\b{WITHOUT}\s+(?:the |our |my |any |"
+            rf"that )*{any_of(spoken(card))}(?:[-\s]+{any_of(words('style', 'nouns'))})*(?!\s*(?:at|"
+            r":)?\s*\d)"
+        )
+        if text.take(pattern):
+            found.append(card.name)
+    return tuple(found)
+
+
+def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
+    said = [(name, card) for card in lexicon.cards for name in spoken(card)]
+    found: dict[str, float | None] = {}
+    for name, card in sorted(said, key=lambda pair: -len(pair[0])):
+        if card.kind in ("style", "quality"):
+            match = text.take(_glued(any_of([name])) + SAID_WEIGHT)
+            if match:
+                found.setdefault(card.name, _weight(match))
+        elif (match := _subject(text, name, lexicon)) and card.name not in found and not _inside(name, found, lexicon):
+            found[card.name] = _weight(match)
+            _drop_weight(text, name, lexicon)
+    return found
+
+
+def _subject(text: Text, name: str, lexicon: Lexicon) -> re.Match[str] | None:
+    """A subject's name; one that is also a plain noun of the base ('mug') is meant only as ours ('our mug')."""
+    owner = r"\b(?:our|my)\s+(?:new |own |famous )?" if lexicon.is_noun(name) else ""
+    return text.find(rf"{owner}{any_of([name])}{SAID_WEIGHT}")
+
+
+def _inside(name: str, found: dict[str, float | None], lexicon: Lexicon) -> bool:
+    """Whether this name is only a part of a longer one that was found."""
+    longer = [said for card in lexicon.cards if card.name in found for said in spoken(card)]
+    return any(name.lower() in said.lower() and len(said) > len(name) for said in longer)
+
+
+def _drop_weight(text: Text, name: str, lexicon: Lexicon) -> None:
+    match = _subject(text, name, lexicon)
+    if match and any(match.groups()):
+        plain = compiled(SAID_WEIGHT + "$").sub("", match[0], count=1)
+        text.rest = text.rest.replace(match[0], plain, 1)
+
+
+def _weight(match: re.Match[str], after: int = 0) -> float | None:
+    """The number in the groups that come after the first `after`."""
+    said = next((group for group in match.groups()[after:] if group), None)
+    return None if said is None else STRENGTHS[said.lower()] if said.lower() in STRENGTHS else fraction(said)
+
+
+def _unknown(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
+    """LoRAs that are asked for as such and that there are none of; near spellings of those that there are."""
+    found: dict[str, float | None] = {}
+    ask = r"\b(?:in|with|using|use|apply|applying|and|add)\s+"
+    lora = rf"(?:{ask})?(?:\b(?:our|my|the|a)\s+)?\b([\w-]+)\s+(?:lora|adapter)\b{SAID_WEIGHT}"
+    ours = rf"{ask}(?:our|my)\s+(?:own )?([\w-]+(?:\s[\w-]+)?)[\s-]+(?:style|look|brand|aesthetic)\b{SAID_WEIGHT}"
+    for pattern in (lora, ours):
+        match = text.find(pattern)
+        if match and not _ordinary(match[1], lexicon):
+            text.take(pattern)
+            found[match[1]] = _weight(match, after=1)
+    for word in compiled(r"[\w-]{4,}").findall(text.rest):
+        if lexicon.misspelt(word):
+            text.take(_glued(any_of([word])) + SAID_WEIGHT)
+            found[word] = None
+    return found
+
+
+def _ordinary(word: str, lexicon: Lexicon) -> bool:
+    brand = load("words")["brand"]["marks"]["any"]
+    common = {
+        "a",
+        "the",
+        "new",
+        "this",
+        "that",
+        "which",
+        "any",
+        "no",
+        "your",
+        "every",
+        "house",
+        "brand",
+        "company",
+        "corporate",
+        "own",
+        "usual",
+        "style",
+        "same",
+        "custom",
+        "first",
+        "last",
+        "second",
+        "another",
+        "different",
+        "what",
+        "training",
+    }
+    return word.lower() in common or f"our {word}" in brand or bool(compiled(f"^{lexicon.styles}$").match(word))

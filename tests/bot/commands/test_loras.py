@@ -1,0 +1,25 @@
+from collections.abc import Callable
+
+from tests.bot.commands.conftest import Said
+
+Atelier = Callable[..., Said]
+SHAPE = {"name", "folder", "trigger", "kind", "base", "rank", "sha256"}
+
+
+def test_list_has_the_promised_shape(atelier: Atelier) -> None:
+    said = atelier("loras", "--json")
+    assert (said.code, set(said.json)) == (0, {"loras"})
+    assert [lora["name"] for lora in said.json["loras"]] == ["coral", "fold-mug", "mika"]
+    assert all(set(lora) == SHAPE for lora in said.json["loras"])
+
+
+def test_show_has_the_promised_shape(atelier: Atelier) -> None:
+    said = atelier("loras", "show", "Mika", "--json")
+    assert (said.code, set(said.json), said.json["trigger"]) == (0, SHAPE, "mka")
+
+
+def test_the_list_for_people_names_trigger_and_kind(atelier: Atelier) -> None:
+    lines = atelier("loras").out.splitlines()
+    assert lines[2].split()[:4] == ["mika", "character", "mka", "paper"]
+    assert atelier("loras", "list").out.splitlines() == lines
+    assert "trigger" in atelier("loras", "show", "mika").out

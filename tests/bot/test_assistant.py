@@ -1,0 +1,215 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.message import Attachment
+from engine.errors import OutOfMemory, TrainingDiverged
+from tests.bot.talking import SEED, Talk, pictures
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Talk:
+    return Talk(tmp_path)
+
+
+async def test_a_picture_comes_with_its_stack_and_why(talk: Talk) -> None:
+    reply = await talk.say("a product shot of our mug on a podium in terracotta")
+    assert reply.intent == "product_shot"
+    assert "terracotta 0.8: the style that you named; fold-mug 1: the product; crisp 0.5: quality." in reply.text
+    assert reply.pictures[0].file.is_file()
+    assert reply.pictures[0].recipe["seed"] == SEED
+
+
+async def test_a_brand_asset_says_our_brand(talk: Talk) -> None:
+    reply = await talk.say("an Instagram post with a rose")
+    assert "terracotta 0.8: our brand; crisp 0.5: quality." in reply.text
+
+
+async def test_a_whole_conversation_changes_one_thing_after_the_other(talk: Talk) -> None:
+    await talk.say("Inky at the beach, seed 42")
+    await talk.say("same but on teal")
+    assert (talk.picture.seed, talk.picture.prompt) == (42, "crsp nkyx octopus, teal background")
+    await talk.say("in our terracotta look")
+    assert talk.stack == {"terracotta": 0.8, "inky": 1.0, "crisp": 0.5}
+    await talk.say("another one")
+    assert talk.picture.seed == SEED
+    await talk.say("undo that")
+    assert talk.picture.seed == 42
+    reply = await talk.say("which LoRA did you use and why?")
+    assert "terracotta 0.8" in reply.text
+    assert reply.pictures == ()
+
+
+async def test_twelve_pictures_become_a_lora_that_the_next_sentence_uses(talk: Talk) -> None:
+    reply = await talk.say("train a character called Pip, it is a penguin", attached=12)
+    assert reply.lora is not None
+    assert (reply.lora.name, reply.lora.kind) == ("pip", "character")
+    assert "Try it" in reply.text
+    assert [r.progress.loss for r in talk.replies if r.progress and r.progress.step] == [0.5, 0.25, 0.5 / 3]
+    reply = await talk.say("Pip at the beach in terracotta")
+    assert talk.stack == {"terracotta": 0.8, "pip": 1.0, "crisp": 0.5}
+    assert (
+        f"{reply.pictures[0].recipe['prompt']}"
+        == f"trrk style crsp {talk.shelf.card('pip').trigger} penguin at the beach"
+    )
+
+
+async def test_a_question_of_ours_is_answered_in_the_next_message(talk: Talk) -> None:
+    assert (await talk.say("", attached=12)).intent == "ask_back"
+    assert (await talk.say("train them please")).text == "What shall the new LoRA be called?"
+    assert (await talk.say("Momo")).lora is not None
+    assert talk.training.name == "momo"
+    assert (await talk.say("our mascot in the snow")).text == "Which one: Bolt or Inky?"
+    await talk.say("Inky please")
+    assert talk.picture.prompt == "crsp nkyx octopus in the snow"
+    await talk.say("a poster for the summer sale")
+    await talk.say("an umbrella")
+    assert talk.picture.prompt == "trrk style crsp an umbrella"
+
+
+async def test_a_new_request_is_no_answer(talk: Talk) -> None:
+    await talk.say("", attached=1)
+    await talk.say("draw a fox")
+    assert talk.picture.image is None
+
+
+async def test_an_attached_picture_is_done_over_and_changed(talk: Talk) -> None:
+    await talk.say("turn this picture of a dog into pixel art", attached=1)
+    assert talk.picture.image is not None
+    assert (talk.picture.prompt, talk.picture.strength) == ("crsp a dog, pixel art style", 0.6)
+    await talk.say("in midnight at strength 0.4", attached=1)
+    assert (talk.stack["midnight"], talk.picture.strength) == (0.8, 0.4)
+    reply = await talk.say("make the background teal", attached=2)
+    assert talk.picture.prompt == "crsp teal background"
+    assert "Only the first" in reply.text
+
+
+async def test_an_unknown_word_is_named_with_neighbours(talk: Talk) -> None:
+    reply = await talk.say("a zeppelin at the beach")
+    assert "No “zeppelin” on Paper; nearest: airplane, balloon, rocket." in reply.text
+    assert reply.pictures
+
+
+async def test_a_lora_makes_its_word_known(talk: Talk) -> None:
+    assert "No “" not in (await talk.say("Inky at the beach")).text
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("", "invalid", "empty"),
+        ("x" * 4_001, "invalid", "4,001 characters"),
+        ("a fox <lora:nope:1>", "unknown_lora", "nope"),
+        ("a fox in teracotta style", "unknown_lora", "Did you mean terracotta?"),
+        ("a fox <lora:terracotta:nan>", "invalid", "out of range"),
+        ("a fox 0x0", "invalid", "size"),
+        ("a fox 100000x100000", "invalid", "size"),
+        ("five versions of a fox", "invalid", "1 to 4"),
+        ("make it blue", "invalid", "no picture"),
+    ],
+)
+async def test_what_cannot_be_had_is_said_and_the_next_message_works(
+    text: str, code: str, words: str, talk: Talk
+) -> None:
+    reply = await talk.say(text)
+    assert reply.error is not None
+    assert reply.error.code == code
+    assert words in reply.text
+    assert (await talk.say("a fox")).pictures
+
+
+async def test_a_text_file_named_png_is_refused(talk: Talk) -> None:
+    reply = await talk.say("in pixel art", files=(Attachment(name="a.png", data=b"hello"),))
+    assert reply.error is not None
+    assert "a.png" in reply.text
+
+
+async def test_bad_and_repeated_training_pictures_are_left_out_and_named(talk: Talk) -> None:
+    files = (*pictures(5), Attachment(name="zz.png", data=pictures(1)[0].data), Attachment(name="zzz.png", data=b"x"))
+    reply = await talk.say("train these, name zed", files=files)
+    assert reply.lora is not None
+    assert "zz.png" in reply.text
+    assert "zzz.png" in reply.text
+
+
+async def test_a_taken_name_is_refused_before_training(talk: Talk) -> None:
+    reply = await talk.say("train these, name inky", attached=12)
+    assert reply.error is not None
+    assert "inky" in reply.text
+    assert talk.engine.plans == []
+
+
+async def test_no_room_says_what_to_do(talk: Talk) -> None:
+    talk.engine.breaks_with = OutOfMemory("draw it")
+    reply = await talk.say("a fox")
+    assert reply.error is not None
+    assert reply.error.hint in reply.text
+    assert reply.error.incident is None
+
+
+@pytest.mark.parametrize("fault", [ValueError("a secret detail"), TrainingDiverged(3)])
+async def test_a_fault_of_ours_is_one_calm_sentence_with_an_incident(
+    fault: Exception, talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk.engine.breaks_with = fault
+    reply = await talk.say("a fox, very private")
+    assert reply.error is not None
+    assert reply.error.incident is not None
+    assert reply.error.incident in reply.text
+    assert reply.error.incident in caplog.text
+    assert "secret" not in reply.text
+    assert "very private" not in caplog.text
+    talk.engine.breaks_with = None
+    assert (await talk.say("a fox")).pictures
+
+
+async def test_a_failed_change_leaves_the_last_picture_as_it_was(talk: Talk) -> None:
+    await talk.say("a red mug, seed 42")
+    talk.engine.breaks_with = ValueError()
+    await talk.say("make it blue")
+    talk.engine.breaks_with = None
+    await talk.say("on a podium")
+    assert talk.picture.prompt == "crsp a red mug on a podium"
+
+
+async def test_threads_do_not_meet(talk: Talk) -> None:
+    await talk.say("a fox", thread="one")
+    assert (await talk.say("make it blue", thread="two")).error is not None
+
+
+async def test_leaving_in_the_middle_ends_the_job(talk: Talk) -> None:
+    from bot.message import Inbound
+
+    replies = talk.assistant.answer(Inbound(id="1", thread="t", person="p", text="a fox"))
+    await anext(replies)
+    await replies.aclose()
+    assert talk.engine.ended == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("which LoRAs are there?", "terracotta (style)"),
+        ("what is inky?", "octopus"),
+        ("what can you draw?", "pixel art"),
+        ("can you draw zeppelins?", "No “zeppelins”"),
+        ("can you draw foxes?", "Yes"),
+        ("how do I train a style?", "4 to 30 pictures"),
+        ("is terracotta free for commercial use?", "CC-BY-4.0"),
+        ("which seed was that?", "no picture"),
+        ("help", "Try"),
+        ("hello", "Hello"),
+    ],
+)
+async def test_questions_are_answered_from_what_there_is(text: str, words: str, talk: Talk) -> None:
+    reply = await talk.say(text)
+    assert reply.intent == "question"
+    assert words in reply.text
+    assert talk.engine.plans == []
+
+
+def test_importing_the_assistant_brings_no_torch() -> None:
+    code = "import sys, bot.assistant; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,130 @@
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.conversation import Conversation, Order, Shot
+from bot.intent import Frame, Intent, Reading, Scene
+from bot.interpreter import understand
+from bot.message import Attachment
+from bot.prompts import examples
+from bot.rules.lexicon import Lexicon
+from bot.rules.text import plain
+from engine.plans import ImagePlan
+from tests.fakes.shelf import make_catalog, make_lexicon
+
+NO_NUMBERS = Frame(count=None, width=None, height=None, shape=None, seed=None, steps=None)
+MUG = Scene(subject="a red mug", place="on a podium", style="", avoid="")
+MUG_PLAN = ImagePlan("a red mug on a podium", "paper", 1, 256, 256, 12, 4.0, "dpm++")
+AFTER_A_MUG = Conversation("t", shots=(Shot(Order("draw", MUG, (), NO_NUMBERS), MUG_PLAN, ()),))
+NOTHING_YET = Conversation("t")
+
+
+@pytest.fixture(scope="module")
+def lexicon(tmp_path_factory: pytest.TempPathFactory) -> Lexicon:
+    return make_lexicon(tmp_path_factory.mktemp("home"))
+
+
+def read(text: str, lexicon: Lexicon, last: bool = False, attached: int = 0) -> Intent:
+    files = tuple(Attachment(name=f"{k}.png", data=b"x") for k in range(attached))
+    return understand(plain(text), files, AFTER_A_MUG if last else NOTHING_YET, lexicon)
+
+
+def differences(wanted: Any, found: Any, where: str = "") -> list[str]:
+    """Each field of `wanted` that `found` does not hold."""
+    if isinstance(wanted, dict):
+        return [line for key in wanted for line in differences(wanted[key], found[key], f"{where}.{key}")]
+    if isinstance(wanted, list | tuple):
+        if len(wanted) != len(found):
+            return [f"{where}: {found!r}"]
+        return [
+            line
+            for k, pair in enumerate(zip(wanted, found, strict=True))
+            for line in differences(*pair, f"{where}[{k}]")
+        ]
+    if isinstance(wanted, float):
+        return [] if found == pytest.approx(wanted) else [f"{where}: {found!r}"]
+    return [] if wanted == found else [f"{where}: {found!r}"]
+
+
+@pytest.mark.parametrize(
+    "example", examples(), ids=lambda example: f"{example['intent']}: {example['text'] or 'no words'}"
+)
+def test_every_example_is_read_as_it_says(example: dict[str, Any], lexicon: Lexicon) -> None:
+    intent = read(example["text"], lexicon, example.get("last", False), example.get("attached", 0))
+    assert intent.kind == example["intent"]
+    assert differences(example.get("says", {}), intent.model_dump()) == []
+
+
+def test_every_intent_has_examples() -> None:
+    kinds = {
+        "draw",
+        "brand_asset",
+        "character",
+        "product_shot",
+        "style_transfer",
+        "change",
+        "train",
+        "question",
+        "ask_back",
+    }
+    assert {example["intent"] for example in examples()} == kinds
+
+
+def test_no_field_of_an_intent_has_a_default_and_the_schema_offers_any_of() -> None:
+    schema = Reading.model_json_schema()
+    assert "oneOf" not in str(schema)
+    for definition in schema["$defs"].values():
+        assert definition.get("additionalProperties") is False
+        assert set(definition["properties"]) == set(definition["required"])
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("a red train on a bridge", "draw"),
+        ("draw a train station", "draw"),
+        ("train on these", "train"),
+        ("please train this character", "train"),
+        ("how do I train one?", "question"),
+    ],
+)
+def test_the_vehicle_and_the_verb_train_are_told_apart(text: str, kind: str, lexicon: Lexicon) -> None:
+    assert read(text, lexicon).kind == kind
+
+
+@pytest.mark.parametrize(
+    "text", ["can you draw a cat?", "could we get a banner with a fox?", "how about a tiger in the forest?"]
+)
+def test_a_request_put_as_a_question_is_a_request(text: str, lexicon: Lexicon) -> None:
+    assert read(text, lexicon).kind in ("draw", "brand_asset")
+
+
+@pytest.mark.parametrize("text", ["in teracotta style", "with the foo lora", "in our frobnitz style"])
+def test_an_unknown_style_is_kept_as_a_wish_and_not_dropped(text: str, lexicon: Lexicon) -> None:
+    intent = read(f"a fox {text}", lexicon)
+    assert intent.kind in ("draw", "brand_asset")
+    assert len(intent.loras) == 1  # type: ignore[union-attr]
+
+
+def test_a_lora_that_was_just_learnt_is_understood_in_the_next_sentence(tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path)
+    before = Lexicon.of(catalog.list(), None)
+    assert read("Crabby at the beach", before).kind == "draw"
+    card = catalog.get("inky").model_copy(update={"name": "crabby", "title": "Crabby"})
+    assert read("Crabby at the beach", Lexicon.of((*catalog.list(), card), None)).kind == "character"
+
+
+def test_a_plain_noun_is_ours_only_when_we_say_so(lexicon: Lexicon) -> None:
+    assert read("draw a mug", lexicon).kind == "draw"
+    assert read("draw our mug", lexicon).kind == "product_shot"
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 4_000, "a fox " * 600, "," * 3_000, "make it " * 400, "<lora:" * 600, "the the the " * 300]
+)
+def test_long_and_odd_texts_are_read_without_a_blow_up(text: str, lexicon: Lexicon) -> None:
+    began = time.process_time()
+    read(text, lexicon, last=True)
+    assert time.process_time() - began < 20  # a runaway pattern takes minutes
