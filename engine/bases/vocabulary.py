@@ -25,6 +25,7 @@ MOST = 24  # unknown words that one answer names
 MAX_PHRASE = 4  # words
 EMOJI = "\U0001f300-\U0001f3fa\U0001f400-\U0001f5ff\U0001f680-\U0001faff"  # things, not faces
 TOKEN = re.compile(rf"\w+(?:['’-]\w+)*|[{EMOJI}]")
+LETTERS = re.compile(r"[^\W\d_]+")
 NOT_TEXT = re.compile(r"<[^<>]*>|https?://\S+")
 NUMBER = re.compile(r"\d+(?:\w{0,3}|x\d+)")  # 12, 3d, 20th, 256x256
 SHORTENED = re.compile(r"\w+(?:n't|'(?:re|ve|ll|d|m))")
@@ -56,8 +57,18 @@ colour colours color colors coloured colored
 STOP = frozenset(GRAMMAR.split())
 SAME = {  # said otherwise: offered where the base has the other word
     "big": "large", "huge": "large", "giant": "large", "enormous": "large",
-    "little": "small", "tiny": "small", "mini": "small", "grey": "gray", "gray": "grey",
+    "little": "small", "tiny": "small", "mini": "small",
 }  # fmt: skip
+BRITISH = {  # the same word in British and in American spelling, where no ending tells (`ENDINGS`)
+    "grey": "gray", "aeroplane": "airplane", "doughnut": "donut", "moustache": "mustache", "tyre": "tire",
+    "pyjamas": "pajamas", "plough": "plow", "jewellery": "jewelry", "axe": "ax", "pickaxe": "pickax", "kerb": "curb",
+    "cosy": "cozy", "mould": "mold", "chilli": "chili", "yoghurt": "yogurt", "omelette": "omelet", "storey": "story",
+    "whisky": "whiskey", "cheque": "check", "sulphur": "sulfur", "snowplough": "snowplow", "woollen": "woolen",
+}  # fmt: skip
+SPELT = BRITISH | {american: british for british, american in BRITISH.items()}
+ENDINGS = (("our", "or"), ("ours", "ors"), ("oured", "ored"), ("ourful", "orful"), ("re", "er"), ("res", "ers"),
+           ("ogue", "og"), ("ogues", "ogs"), ("ise", "ize"), ("ised", "ized"), ("elled", "eled"), ("elling", "eling"),
+           ("eller", "eler"), ("ellers", "elers"))  # fmt: skip
 IRREGULAR = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
     "feet": "foot", "teeth": "tooth", "oxen": "ox", "dice": "die", "cacti": "cactus", "octopi": "octopus",
@@ -139,10 +150,6 @@ class Vocabulary:
         """What it draws besides nouns."""
         return (*self.colours, *self.backgrounds, *self.styles)
 
-    @property
-    def drawable(self) -> Mapping[str, str]:
-        return self.nouns
-
     def unknown(self, prompt: str, known: Collection[str] = ()) -> tuple[UnknownWord, ...]:
         """Each content word of `prompt` that the base has never seen, once, in order; the first 24 of them.
 
@@ -163,16 +170,35 @@ class Vocabulary:
 
     def _match(self, pieces: list[_Piece], fine: frozenset[str]) -> tuple[int, bool]:
         """How many pieces the longest phrase at the beginning takes, and whether it was seen."""
-        longest = min(len(pieces), MAX_PHRASE)
-        for length in range(longest, 0, -1):
-            variants = _variants([" ".join(piece.text for piece in pieces[:length])])
+        said = [self._own(piece.text) for piece in pieces[:MAX_PHRASE]]
+        for length in range(len(said), 0, -1):
+            variants = _variants([" ".join(said[:length])])
             if variants & self.seen:
                 return length, True
             is_covered = any(_forms(piece.text) & fine for piece in pieces[:length])
             if variants & self.held_out and not is_covered:
                 return length, False
-        word = pieces[0].text
-        return 1, _is_grammar(word) or bool(_forms(word) & (self.words | fine))
+        known = _forms(said[0]) & self.words or _forms(pieces[0].text) & fine
+        return 1, _is_grammar(pieces[0].text) or bool(known)
+
+    def spelt(self, prompt: str, known: Collection[str] = ()) -> str:
+        """`prompt` in the base's own spelling: 'a grey mug' → 'a gray mug'. Words of `known` stay as they are."""
+        fine = _single(known)
+
+        def own(match: re.Match[str]) -> str:
+            word = match[0].casefold()
+            meant = word if _forms(word) & fine else self._own(word)
+            return match[0] if meant == word else meant
+
+        return LETTERS.sub(own, prompt)
+
+    def _own(self, word: str) -> str:
+        """The word as this base spells it, British or American; as it is where neither is known."""
+        forms = _forms(word)
+        if _is_grammar(word) or forms & self.words or forms & self.seen:
+            return word
+        known = (other for other in _respelt(word) if _forms(other) & self.words or _forms(other) & self.seen)
+        return next(known, word)
 
     def _neighbours(self, terms: tuple[str, str]) -> tuple[str, ...]:
         """Nearest in meaning, else those that share a word, else those spelt alike, else of the likely category."""
@@ -237,6 +263,16 @@ def _forms(word: str) -> set[str]:
         if word.endswith("ves"):
             forms |= {f"{word[:-3]}f", f"{word[:-3]}fe"}
     return forms
+
+
+def _respelt(word: str) -> list[str]:
+    """In the other spelling, whatever may come of it: 'greys' → 'grays', 'colour' → 'color'."""
+    pairs = [*ENDINGS, *((american, british) for british, american in ENDINGS)]
+    stem, plural = (word[:-1], "s") if word.endswith("s") and word not in SPELT else (word, "")
+    listed = [SPELT[stem] + plural] if stem in SPELT else []
+    return listed + [
+        word.removesuffix(old) + new for old, new in pairs if word.endswith(old) and len(word) >= len(old) + 3
+    ]
 
 
 def _variants(phrases: Iterable[str]) -> frozenset[str]:
