@@ -36,11 +36,6 @@ TALKS: dict[str, tuple[tuple[str, str], ...]] = {
         ("now on a beach", ""),
         ("another one", ""),
     ),
-    "train": (
-        ("learn this character: it is a penguin, call it Waddle, trigger wdlq", "penguin"),
-        ("Waddle at the beach", ""),
-        ("Waddle in the coral stripe style", ""),
-    ),
     "question": (
         ("which LoRAs do you have?", ""),
         ("a red mug in the coral style", ""),

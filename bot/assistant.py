@@ -8,15 +8,15 @@ from contextlib import aclosing
 
 from bot import replies
 from bot.conversation import Conversation, Planned, Shot
-from bot.intent import AskBack, Intent, Question, Train
+from bot.intent import AskBack, Change, Intent, Question, StyleTransfer, Train
 from bot.interpreter import Interpreter, pictures
 from bot.message import Inbound, Reply
-from bot.planner import plan_for
+from bot.planner import Picture, plan_for
 from bot.rules.answers import completed
 from bot.shelf import Shelf
 from bot.uploads import check_picture
 from engine.catalog import LoraCard
-from engine.errors import AtelierError, Invalid, TryLater, UserError
+from engine.errors import AtelierError, Invalid, NameTaken, TryLater, UserError
 from engine.jobs import Progress
 from engine.plans import MAX_COUNT, MAX_PROMPT, MAX_SEED, ImagePlan, TrainPlan
 from engine.queue import JobQueue, Saved
@@ -68,7 +68,7 @@ class Assistant:
                 yield Reply(text=replies.answer(intent, talk, self._shelf), intent=intent.kind)
             case _:
                 held = _holding(talk, intent, message)
-                planned = plan_for(intent, held, self._shelf, self._draw_seed())
+                planned = self._planned(intent, held, talk, message)
                 if isinstance(planned, AskBack):
                     self._keep(talk.asking(planned, message))
                     yield Reply(text=planned.question, intent=intent.kind)
@@ -76,6 +76,16 @@ class Assistant:
                     async with aclosing(self._run(planned, held, intent.kind)) as said:
                         async for reply in said:
                             yield reply
+
+    def _planned(
+        self, intent: Picture | StyleTransfer | Change | Train, held: Conversation, talk: Conversation, message: Inbound
+    ) -> Planned | AskBack:
+        """A name that is taken is a refusal, and a question too: the pictures stay in hand for the next message."""
+        try:
+            return plan_for(intent, held, self._shelf, self._draw_seed())
+        except NameTaken as error:
+            self._keep(talk.asking(AskBack(kind="ask_back", missing="name", question=error.message), message))
+            raise
 
     async def _run(self, planned: Planned, talk: Conversation, intent: str) -> AsyncGenerator[Reply]:
         """The job, from its first progress to what was kept of it."""

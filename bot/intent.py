@@ -14,7 +14,7 @@ BRAND = "our brand"  # the name in a LoraWish for the brand's look, whichever Lo
 Genre = Literal["draw", "brand_asset", "character", "product_shot"]
 GENRES: tuple[Genre, ...] = ("draw", "brand_asset", "character", "product_shot")
 Topic = Literal["greeting", "help", "loras", "lora", "drawable", "last", "licence", "training", "settings"]
-Missing = Literal["subject", "what", "name", "lora", "change"]
+Missing = Literal["subject", "what", "name", "lora", "change", "pictures"]
 
 
 class Strict(BaseModel):

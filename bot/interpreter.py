@@ -27,21 +27,32 @@ from bot.intent import (
 )
 from bot.message import Attachment, Inbound
 from bot.prompts import load, words
-from bot.rules.acts import edits, is_question, is_training, opened, refers_back, starts_anew, transfers_style
+from bot.rules.acts import (
+    PRONOUN,
+    edits,
+    is_question,
+    is_training,
+    opened,
+    refers_back,
+    starts_anew,
+    transfers_style,
+    without_courtesy,
+)
 from bot.rules.changes import more_count, read_edits, take_nudges
 from bot.rules.lexicon import LIVING, Lexicon
 from bot.rules.measures import take_frame, take_strength
 from bot.rules.mentions import Mentions, read_mentions
 from bot.rules.questions import read_question
-from bot.rules.scenes import read_scene, take_style
-from bot.rules.text import Text, any_of, compiled, plain, strip_start, tidy, with_plurals
-from bot.rules.training import read_training
+from bot.rules.scenes import bare, read_scene, take_style
+from bot.rules.text import NUMBER, Text, any_of, compiled, is_deed, participle, plain, strip_start, tidy, with_plurals
+from bot.rules.training import points_at_pictures, read_training
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
 
 ENOUGH = 4  # pictures that training takes at least
 ASK_WHAT = "What shall I do with {these}: learn a LoRA from {them}, change {them}, or draw {them} in a style?"
 ASK_SUBJECT = "What shall I draw?"
+ASK_PICTURES = "Which pictures shall I learn it from? Attach 4 to 30 of them, and say what it is called."
 GENRES: dict[Genre, type[Draw | BrandAsset | Character | ProductShot]] = {
     "draw": Draw,
     "brand_asset": BrandAsset,
@@ -72,13 +83,15 @@ def pictures(message: Inbound) -> tuple[Attachment, ...]:
 
 def understand(said: str, attached: tuple[Attachment, ...], talk: Conversation, lexicon: Lexicon) -> Intent:
     """The whole reading; pure."""
-    said = tidy(said) or said.strip()
-    whole, said = said, the_order(said)
+    whole = tidy(said) or said.strip()
+    said = the_order(without_courtesy(whole))
     if not said and attached:
         return ask_what(len(attached))
     if is_question(said) and not (attached and is_training(said)):
         return read_question(whole, lexicon)
     if is_training(whole) or (len(attached) >= ENOUGH and _names_it(said)):
+        if not attached and not points_at_pictures(whole):
+            return AskBack(kind="ask_back", missing="pictures", question=ASK_PICTURES)
         return read_training(whole, lexicon)
     if len(attached) >= ENOUGH:
         return ask_what(len(attached))
@@ -148,13 +161,16 @@ def _about_a_picture(said: str, attached: tuple[Attachment, ...], talk: Conversa
         and not compiled(r"\binto (?:an?|the) (?:banner|poster|post|ad|product)\b").search(said)
     ):
         return transfer(said, lexicon)
-    anew = starts_anew(said)
+    anew = starts_anew(said) or _repeats_the_manner(said, lexicon) or _moves_someone_new(said, talk, lexicon)
     if attached:
         return _with_picture(said, styled, explicit or anew, len(attached), lexicon)
     if (
         not anew
         and not (explicit and talk.last is None)
-        and (refers_back(said) or (talk.last is not None and edits(said) and not explicit))
+        and (
+            refers_back(said if talk.last else _without_own_pronouns(said, lexicon))
+            or (talk.last is not None and edits(said) and not explicit)
+        )
     ):
         return change(said, lexicon)
     new = picture(said, lexicon)
@@ -174,6 +190,30 @@ def _about_a_picture(said: str, attached: tuple[Attachment, ...], talk: Conversa
     ).match(new.scene.subject):
         return AskBack(kind="ask_back", missing="subject", question=ASK_SUBJECT)
     return new
+
+
+def _repeats_the_manner(said: str, lexicon: Lexicon) -> bool:
+    """'A fox again', 'story post with a hat, coral style again': something new, drawn as before."""
+    rest = tidy(compiled(r"\bagain\b").sub("", said))
+    if rest == said or refers_back(rest) or edits(rest):
+        return False
+    return _is_explicit(rest) or compiled(rf"^(?:an?|{NUMBER})\s+\w").match(bare(rest, lexicon)) is not None
+
+
+def _moves_someone_new(said: str, talk: Conversation, lexicon: Lexicon) -> bool:
+    """'Make Inky read a book', where the last picture does not show Inky: nobody there can be changed."""
+    match = compiled(rf"^(?:(?:make|let|have|get|show|draw)\s+)(?P<who>{lexicon.subjects})\s+\w").match(opened(said))
+    if match is None:
+        return False
+    shown = {chosen.name for chosen in talk.last.order.stack} if talk.last else set[str]()
+    return all(card.name not in shown for card in read_mentions(Text(match["who"]), lexicon).cards)
+
+
+def _without_own_pronouns(said: str, lexicon: Lexicon) -> str:
+    """'A rabbit with a carrot in its paws': where there is no picture, 'its' is of what the sentence itself names."""
+    if edits(said) or not compiled(rf"^(?:an?|{NUMBER}|{lexicon.subjects})\s+\w").match(bare(said, lexicon)):
+        return said
+    return compiled(rf"(?<=\w)\s+{PRONOUN}\b").sub("", said)
 
 
 def _nothing_said(said: str) -> Intent:
@@ -206,12 +246,16 @@ def _is_explicit(said: str) -> bool:
     brand, product = load("words")["brand"]["assets"], words("product", "marks")
     assets = with_plurals(brand)
     named = any_of([*assets, *product])
+    said = compiled(MANNER).sub(" ", said)
     return (
-        compiled(rf"\b(?:an?|some|our|the|my|\d|two|three|four)\s+(?:[\w-]+\s+){{0,4}}{named}|^{named}").search(said)
+        compiled(
+            rf"\b(?:an?|some|our|the|my|\d|two|three|four)\s+(?:[\w-]+\s+){{0,4}}{named}|(?:^|:\s*){named}"
+        ).search(said)
         is not None
     )
 
 
+MANNER = r"\b(?:in the (?:style|manner|look) of|looks? like|in the colou?rs of)\s+(?:an?\s+|the\s+)?[^,.;:!?]*"
 ON_ONE = (
     r"\b(?:on|at|in|holding|under|next to|behind) (?:an?|the) "
     r"(?:billboard|postcard|poster|slide|tile|cover|post|banner)\b"
@@ -223,7 +267,7 @@ def genre_of(said: str, mentions: Mentions, lexicon: Lexicon) -> Genre:
     brand, roles = load("words")["brand"], words("character", "marks")
     ours = rf"\b(?:our|my|the)\s+(?:[\w-]+\s+){{0,2}}{any_of((*roles, *words('character', 'anonymous')))}"
     signs: tuple[tuple[Genre, bool], ...] = (
-        ("product_shot", _says(said, with_plurals(mark for mark in words("product", "marks") if mark != "product"))),
+        ("product_shot", _is_shot(said, with_plurals(brand["assets"]))),
         ("brand_asset", _says(said, with_plurals(brand["assets"])) and not compiled(ON_ONE).search(said)),
         ("character", bool(mentions.of_kind("character"))),
         ("product_shot", bool(mentions.of_kind("product"))),
@@ -241,6 +285,13 @@ def _says(said: str, phrases: Iterable[str]) -> bool:
     return compiled(any_of(phrases)).search(said) is not None
 
 
+def _is_shot(said: str, assets: Iterable[str]) -> bool:
+    """Called a product shot, or made for a shop; 'a poster for our shop opening' is a poster."""
+    marks = any_of(with_plurals(mark for mark in words("product", "marks") if mark != "product"))
+    only_where = rf"{any_of(assets)}[^.;:!?]*\b(?:for|at|in|on|from|about)\s+(?:\w+\s+)?{marks}"
+    return compiled(marks).search(said) is not None and not compiled(only_where).search(said)
+
+
 def _is_for_a_channel(said: str, channels: Iterable[str]) -> bool:
     return compiled(rf"\bfor (?:our|my|the|an?)?\s*(?:[\w-]+\s+)?{any_of(channels)}").search(said) is not None
 
@@ -249,18 +300,29 @@ def _is_offered(said: str, lexicon: Lexicon) -> bool:
     """'our new mug on a podium': a thing of ours, set out; or 'product' itself."""
     if compiled(r"\b(?:our|my|the|a|new|this) (?:[\w-]+ )?products?\b|\bproduct (?=\w+)").search(said):
         return True
-    ours = compiled(r"\b(?:our|my)\s+(?:[\w-]+\s+){0,2}?([\w-]+)\b").findall(said)
+    ours = compiled(
+        r"(?<!\bin )(?<!\bat )(?<!\bfor )(?<!\bfrom )(?<!\bto )(?<!\bby )(?<!\binside )(?<!\boutside )"
+        r"\b(?:our|my)\s+(?:[\w-]+\s+){0,2}?([\w-]+)\b"
+    ).findall(said)
     staged = compiled(any_of(words("product", "stages"))).search(said) is not None
     return staged and any(not lexicon.is_noun(w) or lexicon.nouns[lexicon.noun(w) or ""] not in LIVING for w in ours)
 
 
 def picture(said: str, lexicon: Lexicon) -> Draw | BrandAsset | Character | ProductShot:
+    said = _posed(said, lexicon)
     text = Text(said)
     strength, mentions, frame = _measured(text, lexicon)
     genre = genre_of(said, mentions, lexicon)
     frame = _usual_shape(frame, said) if genre == "brand_asset" else frame
     scene = read_scene(text, lexicon)
     return GENRES[genre].model_validate(_pictured(genre, scene, mentions, strength, frame))
+
+
+def _posed(said: str, lexicon: Lexicon) -> str:
+    """'Make Inky read a book' → 'Inky reading a book'."""
+    return compiled(rf"^(?:make|let|have|get)\s+({lexicon.subjects})\s+(?:to\s+)?([a-z]+)\b").sub(
+        lambda m: f"{m[1]} {participle(m[2].lower()) if is_deed(m[2]) else m[2]}", opened(said)
+    )
 
 
 def transfer(said: str, lexicon: Lexicon) -> StyleTransfer:
@@ -279,7 +341,7 @@ def transfer(said: str, lexicon: Lexicon) -> StyleTransfer:
 def _measured(text: Text, lexicon: Lexicon) -> tuple[float | None, Mentions, Frame]:
     """Strength and LoRAs first, as they hold numbers that are no sizes."""
     tags_and_names = read_mentions(text, lexicon)
-    return take_strength(text), tags_and_names, take_frame(text)
+    return take_strength(text), tags_and_names, take_frame(text, lexicon.subjects)
 
 
 def _pictured(kind: str, scene: Scene, mentions: Mentions, strength: float | None, frame: Frame) -> dict[str, Any]:
@@ -315,9 +377,9 @@ def change(said: str, lexicon: Lexicon) -> Change:
     more = more_count(text.rest)
     mentions = read_mentions(text, lexicon)
     strength = take_strength(text)
-    seedless = compiled(r"\b(?:again|once more)\b").search(text.rest) is not None
+    seedless = text.take(r"\b(?:again|once more)\b") is not None
     kept = text.rest
-    frame = take_frame(text)
+    frame = take_frame(text, lexicon.subjects)
     if more and frame.count is None:
         frame = frame.model_copy(update={"count": more})
     reseed_by_count = frame.count is not None and compiled(r"\bmore\b").search(kept) is not None

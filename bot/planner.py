@@ -79,8 +79,10 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
     width, height = size_of(frame, base)
     base.check_size(width, height)
     refs = tuple(shelf.catalog.ref(chosen.name, chosen.weight) for chosen in order.stack)
+    cards = {card.name: card for card in shelf.catalog.list()}
+    prompt, theirs = prompt_of(order, cards), [cards[ref.name].trigger for ref in refs]
     plan = ImagePlan(
-        prompt=prompt_of(order, {card.name: card for card in shelf.catalog.list()}),
+        prompt=shelf.vocabulary.spelt(prompt, theirs) if shelf.vocabulary else prompt,
         base=base.name,
         seed=seed if frame.seed is None else frame.seed,
         width=width,
@@ -104,7 +106,7 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
 
 def _ordered(intent: Picture, talk: Conversation, shelf: Shelf) -> Order | AskBack:
     genre = intent.kind
-    stack = _wished(intent.loras, shelf, genre)
+    stack = _wished(intent.loras, shelf)
     subject = intent.scene.subject
     stack = stack or _related(genre, subject, talk, shelf)
     if isinstance(stack, AskBack):
@@ -133,24 +135,25 @@ def _strength(
     return tuple(replace(c, weight=said) if shelf.card(c.name).kind == "style" else c for c in stack), 0.6
 
 
-def _wished(wishes: Iterable[LoraWish], shelf: Shelf, genre: str) -> tuple[Chosen, ...]:
+def _wished(wishes: Iterable[LoraWish], shelf: Shelf) -> tuple[Chosen, ...]:
     """Each LoRA that was asked for, by any of its names; `UnknownLora` where there is none."""
     found: dict[str, Chosen] = {}
     for wish in wishes:
         card = brand_card(shelf) if wish.name == BRAND else shelf.card(wish.name)
         if card is not None:
             weight = card.weight if wish.weight is None else wish.weight
-            found.setdefault(card.name, Chosen(card.name, weight, why(card, genre, asked=wish.name != BRAND)))
+            found.setdefault(card.name, Chosen(card.name, weight, why(card, asked=wish.name != BRAND)))
     return tuple(found.values())
 
 
 def brand_card(shelf: Shelf) -> LoraCard | None:
-    """The style that is meant by "our brand": the one that says so of itself, else the first."""
+    """The style that is meant by "our brand": the one of that alias, else one that says "brand", else the first."""
     styles = shelf.of_kind("style")
+    named = [card for card in styles if BRAND in (alias.lower() for alias in card.aliases)]
     said = [
         card for card in styles if any("brand" in text.lower() for text in (*card.aliases, card.summary, card.title))
     ]
-    return next(iter((*said, *styles)), None)
+    return next(iter((*named, *said, *styles)), None)
 
 
 def _related(genre: Genre, subject: str, talk: Conversation, shelf: Shelf) -> tuple[Chosen, ...] | AskBack:
@@ -187,7 +190,7 @@ def _completed(stack: tuple[Chosen, ...], genre: Genre, shelf: Shelf, without: I
         extra.append(brand)
     if "quality" not in has:
         extra += shelf.of_kind("quality")[:1]
-    full = (*stack, *(Chosen(card.name, card.weight, why(card, genre, asked=False)) for card in extra))
+    full = (*stack, *(Chosen(card.name, card.weight, why(card, asked=False)) for card in extra))
     return in_order((chosen for chosen in full if chosen.name not in unwanted), shelf)
 
 
@@ -197,12 +200,12 @@ def in_order(stack: Iterable[Chosen], shelf: Shelf) -> tuple[Chosen, ...]:
     return tuple(sorted(stack, key=lambda chosen: order.get(shelf.card(chosen.name).kind, 1)))
 
 
-def why(card: LoraCard, genre: str, asked: bool) -> str:
-    """Why a LoRA is in the stack, in two or three words."""
+def why(card: LoraCard, asked: bool) -> str:
+    """Why a LoRA is in the stack, in a few words: a style that was asked for says what it is ("our summer brand")."""
     if card.kind == "quality":
         return "quality"
     if card.kind == "style":
-        return "our brand" if genre == "brand_asset" or not asked else "the style that you named"
+        return (card.summary.partition(":")[0] or "the style that you named") if asked else BRAND
     return {"character": "the character", "product": "the product", "subject": "the subject"}[card.kind]
 
 
@@ -237,7 +240,7 @@ def _transferred(intent: StyleTransfer, talk: Conversation, shelf: Shelf) -> Ord
     source = talk.last if not talk.uploads else None
     if not talk.uploads and source is None:
         raise Invalid("style transfer", "there is no picture to start from", "Attach one, or ask for one first.")
-    stack = _wished(intent.loras, shelf, "style_transfer")
+    stack = _wished(intent.loras, shelf)
     style = intent.scene.style
     if not style and not any(shelf.card(chosen.name).kind == "style" for chosen in stack):
         names = ", ".join(card.name for card in shelf.of_kind("style"))
@@ -330,7 +333,7 @@ def _changed_upload(intent: Change, talk: Conversation, shelf: Shelf, seed: int)
     scene = scene_after(intent, Scene(subject="", place="", style="", avoid=""))
     if intent.colour and not scene.subject:
         scene = scene.model_copy(update={"subject": f"{intent.colour.new} {intent.colour.old}".strip()})
-    stack = _completed(_wished(intent.loras, shelf, "change"), "draw", shelf, intent.without)
+    stack = _completed(_wished(intent.loras, shelf), "draw", shelf, intent.without)
     frame = _frame_like(intent.frame, None, talk, shelf.base)
     order = Order(
         "draw", scene, stack, frame, talk.uploads[0].data, 0.6 if intent.strength is None else intent.strength
@@ -378,7 +381,7 @@ def stack_after(intent: Change, order: Order, shelf: Shelf) -> tuple[Chosen, ...
     """The last stack: a new style takes the old one's place, the rest is added, taken out, or set to another weight."""
     if "all" in intent.without:
         return ()
-    wished = _wished(intent.loras, shelf, "change")
+    wished = _wished(intent.loras, shelf)
     new_style = any(shelf.card(chosen.name).kind == "style" for chosen in wished)
     stays = [c for c in order.stack if not (new_style and shelf.card(c.name).kind == "style")]
     if intent.style is not None and not new_style:  # a plain style instead of the brand's, or none
@@ -403,7 +406,7 @@ def _nudged(nudge: Nudge, stack: dict[str, Chosen], shelf: Shelf) -> list[str]:
     if card.name not in stack:
         if nudge.by < 0:
             raise Invalid(card.name, "it is not in the last picture", "Say with which LoRA to draw it.")
-        stack[card.name] = Chosen(card.name, card.weight - nudge.by, why(card, "change", asked=True))
+        stack[card.name] = Chosen(card.name, card.weight - nudge.by, why(card, asked=True))
     return [card.name]
 
 

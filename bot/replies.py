@@ -1,5 +1,6 @@
 """Every sentence that we say."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from bot.conversation import Chosen, Conversation, Order, Planned, Shot
@@ -8,7 +9,7 @@ from bot.message import NewLora, Reply, Shown, Stage, Trouble
 from bot.shelf import Shelf
 from engine.bases.vocabulary import UnknownWord
 from engine.catalog import LoraCard
-from engine.errors import AtelierError
+from engine.errors import AtelierError, DiskFull, Invalid, NameTaken, ShippedName, TrainingDiverged, UnknownLora
 from engine.jobs import Progress
 from engine.plans import ImagePlan, TrainPlan
 from engine.queue import SavedPicture
@@ -18,6 +19,7 @@ CALM = (
     "it happens again, report incident {incident}."
 )
 GREETING = "Hello. Say what to draw, for example “{example}”, or ask what there is."
+OPTION = re.compile(r"(?<!\w)--([a-z])")  # of the command line; in words it is said without dashes
 HELP = (
     "I draw pictures with LoRAs and learn new ones. Try: “{example}”; “a product shot of a mug "
     "on a podium”; after a picture “same but on teal” or "
@@ -101,8 +103,28 @@ def learnt(card: LoraCard, planned: Planned, intent: str) -> Reply:
 
 def refusal(error: AtelierError, intent: str | None, incident: str | None = None) -> Reply:
     report = f"If it happens again, report incident {incident}." if incident else ""
-    trouble = Trouble(code=error.code, message=error.message, hint=error.hint, incident=incident)
-    return Reply(text=_joined(error.message, error.hint, report), intent=intent, error=trouble)
+    hint = hint_in_chat(error)
+    trouble = Trouble(code=error.code, message=error.message, hint=hint, incident=incident)
+    return Reply(text=_joined(error.message, hint, report), intent=intent, error=trouble)
+
+
+def hint_in_chat(error: AtelierError) -> str:
+    """What to do about it in a conversation, where there are no commands and no options."""
+    match error:
+        case UnknownLora(near=()):
+            return "Ask “which LoRAs do you have?”."
+        case ShippedName():
+            return "Say another name; those that come with Atelier are never replaced."
+        case NameTaken():
+            return "Say another name, or “replace it”."
+        case TrainingDiverged():
+            return "Try a lower rank, for example “rank 8”, or other pictures."
+        case DiskFull():
+            return "Free some space, and ask again."
+        case Invalid() if "--home" in error.hint:
+            return "Start Atelier with a home folder that it may write to."
+        case _:
+            return OPTION.sub(r"\1", error.hint)
 
 
 def fault(incident: str, intent: str | None) -> Reply:
@@ -194,11 +216,11 @@ def _drawable(about: str, shelf: Shelf) -> str:
         unknown = vocabulary.unknown(about, triggers)
         return _joined(*unknown_said(unknown, title)) if unknown else f"Yes, {title} knows “{about}”: just ask."
     kinds: dict[str, list[str]] = {}
-    for noun, kind in vocabulary.drawable.items():
+    for noun, kind in vocabulary.nouns.items():
         kinds.setdefault(kind, []).append(noun)
     some = "; ".join(f"{kind}: {', '.join(nouns[:5])}" for kind, nouns in kinds.items())
     return _joined(
-        f"{title} knows {len(vocabulary.drawable)} things, among them {some}.",
+        f"{title} knows {len(vocabulary.nouns)} things, among them {some}.",
         f"Styles: {', '.join(vocabulary.styles)}.",
         f"Colours and backgrounds: {', '.join(word for word in vocabulary.shown if word not in vocabulary.styles)}.",
         "What it has never seen, a LoRA can learn.",

@@ -12,6 +12,8 @@ from engine.runners import Runners
 from tests.engine.studio import Bench
 from tests.tiny import tiny_sd, tiny_sdxl
 
+torch.set_num_threads(1)  # these models are too small to share out: threads would wait for one another
+
 FAMILIES = ("tiny-sd", "tiny-v", "tiny-sdxl")
 
 

@@ -53,7 +53,11 @@ async def draw(studio: Studio, wish: Wish, terminal: Terminal) -> None:
 
 async def again(studio: Studio, picture: Path, out: Path | None, terminal: Terminal) -> None:
     """The picture of a recipe once more: on the same machine and versions, the same pixels."""
-    plan = plan_from(read_recipe(read_file(picture), picture.name), studio.store.input)
+    recipe = read_recipe(read_file(picture), picture.name)
+    if studio.base(recipe["base"]).fingerprint() != recipe["base_sha256"]:
+        why = f"the base “{recipe['base']}” is another one now than when it was drawn"
+        raise Invalid(picture.name, why, "Bring the earlier base back, or draw its prompt anew.")
+    plan = plan_from(recipe, studio.store.input)
     _report(await drawn(studio, plan, terminal, out), (), terminal)
 
 
@@ -149,6 +153,7 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
     if wish.trigger:
         for card, ref in zip(cards, refs, strict=True):
             prompt = tags.with_trigger(prompt, card) if ref.weight else prompt
+    prompt = _own_spelling(base, prompt, cards)
     image = read_picture(wish.image) if wish.image else None
     width, height = wish.size or (fitted(base, image.width, image.height) if image else (base.size.native,) * 2)
     plan = ImagePlan(
@@ -193,10 +198,19 @@ def _one(card: LoraCard, weights: tuple[float, ...]) -> float:
     return weights[0] if weights else card.weight
 
 
+def _own_spelling(base: Base, prompt: str, cards: list[LoraCard]) -> str:
+    vocabulary = Vocabulary.of(base)
+    return vocabulary.spelt(prompt, _theirs(cards)) if vocabulary else prompt
+
+
+def _theirs(cards: list[LoraCard]) -> list[str]:
+    """Words that the LoRAs bring along."""
+    return [text for card in cards for text in (card.trigger, card.word)]
+
+
 def _unknown_words(base: Base, prompt: str, cards: list[LoraCard]) -> tuple[str, ...]:
     vocabulary = Vocabulary.of(base)
-    known = [text for card in cards for text in (card.trigger, card.word)]
-    unknown = vocabulary.unknown(prompt, known) if vocabulary else ()
+    unknown = vocabulary.unknown(prompt, _theirs(cards)) if vocabulary else ()
     return tuple(f"no “{u.word}” on {base.title}; nearest: {', '.join(u.near)}" for u in unknown)
 
 

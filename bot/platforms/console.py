@@ -104,7 +104,7 @@ class Console:
         """One message at a time; an empty line is skipped by hand, and answered on a pipe."""
         by_hand = self._source.isatty()
         number = 0
-        while (line := await asyncio.to_thread(self._line, by_hand)) is not None:
+        while (line := await (self._typed() if by_hand else asyncio.to_thread(self._line))) is not None:
             said = line.strip()
             if by_hand and (not said or said.lower() in ENDS):
                 if said:
@@ -125,10 +125,22 @@ class Console:
                 async for reply in replies:
                     await self.post(reply)
 
-    def _line(self, by_hand: bool) -> str | None:
+    async def _typed(self) -> str | None:
+        """The next line from a terminal, read when it is there: no thread is left in the way of Ctrl-C."""
+        print(PROMPT, end="", file=sys.stderr, flush=True)
+        loop, is_there = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._source, is_there.set)
+        try:
+            await is_there.wait()
+        except asyncio.CancelledError:
+            print(file=sys.stderr)
+            raise
+        finally:
+            loop.remove_reader(self._source)
+        return self._line()
+
+    def _line(self) -> str | None:
         """The next line without its end; None where the input is over."""
-        if by_hand:
-            print(PROMPT, end="", file=sys.stderr, flush=True)
         line = self._source.readline()
         return line.rstrip("\r\n") if line else None
 

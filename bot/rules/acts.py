@@ -2,8 +2,8 @@
 
 import re
 
-from bot.prompts import words
-from bot.rules.text import DETERMINER, NUMBER, any_of, compiled, strip_start
+from bot.prompts import load, words
+from bot.rules.text import DETERMINER, NUMBER, any_of, compiled, strip_start, with_plurals
 
 PRONOUN = r"(?:it|its|him|her|his|them|he|she|they|himself|herself|itself)"
 ASKED_THING = (
@@ -37,10 +37,31 @@ def opened(said: str) -> str:
             r"actually",
             r"just",
             r"(?:picture|imagine|draw|do|consider) (?:this|it)\s*:",
-            r"(?:here's|here is) (?:the|an|my) (?:idea|brief|request)\s*:",
+            r"(?:here's|here is|(?:i|we)(?: have|'ve got| got)) (?:the|an?|my) (?:idea|brief|request|wish)\s*:",
             r"(?:idea|brief|request|task)\s*:",
         ),
     )
+
+
+def without_courtesy(said: str) -> str:
+    """The order without what comes after it and asks for nothing: ', can you do that?', 'thanks', ', it's for…'."""
+    deed = r"(?:do|manage|make|draw|handle|try)\s+(?:that|this|it|one)(?:\s+for\s+(?:me|us))?"
+    asked = (
+        rf"(?:and\s+)?(?:(?:can|could|would|will)\s+(?:you|u|we)\s+(?:please\s+)?{deed}|"
+        r"(?:is|would)\s+(?:that|this|it)\s+(?:be\s+)?(?:possible|doable|ok|okay|fine|all right|alright|work)|"
+        r"(?:(?:that|it|this)\s+)?(?:would|could|might)\s+be\s+(?:great|fun|nice|lovely|perfect|cool|awesome|super)|"
+        r"if\s+(?:that|it|this)(?:'s|\s+is)\s+(?:ok|okay|possible|all right|alright|no trouble)|"
+        r"(?:it|that|they)(?:'s|'re|\s+is|\s+are|s)\s+(?:all\s+)?(?:(?:meant|needed|due|made|intended|just|only)\s+)?"
+        r"(?:for|because|to go|going to go)\s+[^,.;!?]+)"
+    )
+    much = r"(?:\s+(?:a lot|a bunch|so much|very much|in advance|again))?"
+    thanks = rf"(?:many\s+)?(?:thanks|thank\s+(?:you|u)|thx|cheers){much}"
+    tail = compiled(rf"(?<=[\w\"')])(?:\s*[,;.!?–—-]+\s*{asked}|[\s,;.!?]+(?:{thanks}|lol|haha\w*|hehe\w*))\W*$")
+    said = compiled(r"^(?:it|this|that)(?:'s|\s+is)\s+(?:meant\s+)?for\s+[^,.;:!?]+[,;:]\s+(?=\w)").sub("", said)
+    before = None
+    while before != said:
+        before, said = said, tail.sub("", said)
+    return said
 
 
 def is_request(said: str) -> bool:
@@ -68,13 +89,15 @@ def is_request(said: str) -> bool:
 
 def _asks_ability(said: str) -> bool:
     """'Can you draw zeppelins?', 'can you do portraits?' ask what is possible: a bare plural and nothing more."""
+    how = r"(?:\s+(?:properly|well|correctly|accurately|reliably|nicely|convincingly|at all)\b)*"
     match = compiled(
         r"^(?:can|could|will) (?:you|it|we|atelier|pocket) (?:even |also |only |actually )?(?:draw|do|"
         r"make|paint|handle|create|generate|render) (?!(?:an?|the|some|me|us|it|this|that|them|these|"
-        r"our|my|another|one|two|three|four|\d+)\b)([\w-]+(?:\s(?:or|and)?\s?[\w-]+){0,2})\s*\?+$"
+        r"our|my|another|one|two|three|four|\d+)\b)([\w'-]+(?:\s(?:or|and)?\s?[\w'-]+){0,2}?)"
+        rf"({how})((?:,?\s+or\s+(?:not|is|are|isn't|can't|do|does|would|should)\b.*)?\s*\?*)$"
     ).match(said)
     several = r"(?:\w+[^s]s|people|hands|text|children|men|women|humans)$"
-    return match is not None and compiled(several).search(match[1]) is not None
+    return match is not None and any(match.groups()[1:]) and compiled(several).search(match[1]) is not None
 
 
 def is_question(said: str) -> bool:
@@ -161,8 +184,8 @@ def refers_back(said: str) -> bool:
         r"\bthe (?:last|previous|first|second|third|fourth|same|current|latest|1st|2nd|3rd|4th|other|"
         r"left|right|earlier) (?:one|picture|image|photo|version|drawing|shot|result|seed|option|"
         r"variation|prompt|scene|banner|post|poster)\b|"
-        r"\bthe (?:picture|image|photo|background|backdrop|colou?rs?|scene|setting|subject|drawing|"
-        r"result)\b|\bbackground (?:to|should|in|more|less)\b|"
+        r"\bthe (?:picture|image|photo|background|backdrop|colou?rs?(?!\s+of\s+(?:our|my|the)\b)|scene|"
+        r"setting|subject|drawing|result)\b|\bbackground (?:to|should|in|more|less)\b|"
         r"\b(?:same|again|instead|redo|retry|reroll|re-roll|regenerate|re-?draw|rerun|undo|revert|"
         r"once more|one more|go back|do over|try again|repeat)\b|"
         r"\banother(?:\s+(?:one|version|take|try|go|variation|variant|option|picture|image|attempt|"
@@ -210,7 +233,9 @@ def edits(said: str) -> bool:
         r"an|some) [\w-]+ (?:on|in|next|beside|behind)|give the|make the|set the|dial|increase|"
         r"decrease|reduce|lower|raise|correct|fix|swap out|"
         r"a (?:bit|little|touch|lot)|slightly|much|way|not (?:so|as) much|some more|"
-        r"the [\w-]+ (?:[\w-]+ )?(?:should|could|must|needs to|has to|can) (?:be|have|look|go)|bigger|"
+        r"the [\w-]+ (?:[\w-]+ )?(?:should|could|must|needs to|has to|can) (?:be|have|look|go)|"
+        r"(?:can|could|should|may|might|must|would) (?:the|its|his|her|their) [\w-]+ (?:[\w-]+ )?(?:be|have|look|go|"
+        r"become|get|face|stand|sit|lie|point|wear|hold|move)|bigger|"
         r"larger|smaller|wider|taller|stronger|weaker|brighter|darker|warmer|cooler|closer|softer|"
         r"bolder|lighter|heavier|more|less|without|no|higher|lower|cut|use|with|but|only|not|too|in|"
         r"on|at|against|next to|beside|near|behind|wearing|holding|plus|i(?:'d| would) rather"
@@ -230,27 +255,36 @@ def starts_anew(said: str) -> bool:
         r"(?:[\w-]+\s+)?one\b|ones\b|(?:different|bigger|smaller|larger|stronger|weaker|wider|"
         r"new)\s+(?:seed|colou?r|background|style|version|one|variation)\b)"
     )
-    return compiled(rf"\b{verbs}\s+{thing}").search(said) is not None and not compiled(
+    noun = any_of(with_plurals([*load("words")["brand"]["assets"], *words("product", "marks")]))
+    bare = rf"(?:(?:me|us)\s+)?(?:[\w-]+\s+)?{noun}(?=$|[,.:!?]|\s+(?:for|of|with|about|showing|featuring|to)\b)"
+    return compiled(rf"\b{verbs}\s+(?:{thing}|{bare})").search(said) is not None and not compiled(
         r"\b(?:rather|instead(?! of)|the same|same but|again|another one|of (?:it|this|that|these|them)|"
-        r"(?:make|give|put|turn|do|redo|change|have) (?:it|him|her|them|this|that)|(?:my|this|that|"
+        r"(?:make|give|put|turn|do|redo|change|have) (?:it|him|her|them|this|that)|"
+        r"^(?:can|could|should|would|may|might|must) "
+        r"(?:the|its|his|her|their)|(?:my|this|that|"
         r"attached|last) (?:photo|picture|image|pic|drawing|sketch|one))\b"
     ).search(said)
 
 
 def transfers_style(said: str) -> bool:
-    """'Restyle it', 'apply … to', 'turn this into…', 'repaint it as…'."""
-    thing = (
-        r"(?:it|this|that|these|them|(?:my|the|our|this|that|the last|the attached|attached|last|"
+    """'Restyle it', 'apply … to', 'turn this into…', 'repaint it as…', 'this but in the style of…'."""
+    pictured = (
+        r"(?:my|the|our|this|that|the last|the attached|attached|last|"
         r"previous)\s+(?:[\w-]+\s+)?(?:photo|picture|image|pic|drawing|sketch|shot|one|photograph|"
         r"illustration|painting|selfie|portrait|render|result|upload|file)s?(?:\s+of\s+(?:an?|the|my|"
-        r"our|me)\s*[\w-]*)?)"
+        r"our|me)\s*[\w-]*)?"
     )
+    thing = rf"(?:it|this|that|these|them|{pictured})"
+    manner = r"(?:in\s+(?:the\s+)?(?:style|manner|look)\s+of|in\s+[\w -]+\s+(?:style|look)\b|as\b|like\b)"
     pattern = (
         r"\b(?:re-?styl(?:e|ing)|styli[sz]e|style[- ]transfer|transfer (?:the|our|this|that|"
         r"my) [\w -]*(?:style|look))\b|\bappl(?:y|ying)\b.*\b(?:style|look|lora|brand|branding|"
         r"treatment|filter|effect|palette|to|on)\b|"
+        r"\b(?:make|have|let)\s+(?:it|this|that|them)\s+look\s+(?:like|as if)\b|"
         r"\b(?:make|have|let)\s+(?:my|the|our|this|that) (?:[\w-]+ )?(?:photo|picture|image|pic|"
         r"drawing|sketch|selfie)s?(?:\s+of\s+(?:an?|the|my|our|me)\s*[\w-]*)?\s+look\b|"
+        rf"(?:^{thing}|\b(?:want|like|love|have|need|see)\s+{pictured})(?:,?\s+(?:but|only|just|now|done|drawn|"
+        rf"redrawn|painted|made|shown|please|to be|to look|look|looking)\b)*,?\s+{manner}|"
         rf"\bgive\s+{thing}\s+(?:an?|the|our|some)\s+.*\b(?:treatment|look|style|feel|makeover|touch|effect|filter)\b|"
         r"\b(?:convert|transform|repaint|render|re-?render|recreate|reimagine|translate|re-?do|redraw|"
         rf"re-?draw|turn|paint|restage|remake|bring|put|get|make)\s+{thing}(?:\s+(?:for (?:me|us)|"

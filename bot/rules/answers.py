@@ -8,17 +8,22 @@ from bot.rules.text import any_of, compiled, plain, tidy
 
 NAME = (
     r"^(?:(?:please|let's|just|you can|maybe)\s+){0,4}(?:call|name)?\s*(?:it|him|her|them|"
-    r"this)?\s*(?:is|as|should be)?\s*[\"']?([\w-]+)[\"']?(?:[\s,]+please)?[.!]*$"
+    r"this)?\s*(?:is|as|should be)?\s*[\"']?([\w-]+)[\"']?(?:[\s,]+(?:please|then|instead))*[.!]*$"
 )
+REPLACE = r"^(?:(?:please|yes|ok(?:ay)?|just)[\s,]+)*(?:replace|overwrite)\b[^.!?]*[.!]*$"
 LONGEST = 12  # words that an answer has
 
 
 def completed(asked: Asked | None, message: Inbound) -> Inbound:
     """The message that the question was about, with the answer in it; `message` itself if it is a new request."""
     said = tidy(plain(message.text))
-    if asked is None or message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
+    if asked is None:
         return message
     before = tidy(plain(asked.about.text))
+    if asked.ask.missing == "pictures" and message.attachments and not is_training(said):
+        return message.model_copy(update={"text": f"{said}. {before}" if said else before})
+    if message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
+        return message
     text = _joined(asked.ask.missing, before, said)
     return (
         message if text is None else message.model_copy(update={"text": text, "attachments": asked.about.attachments})
@@ -29,8 +34,10 @@ def _joined(missing: str, before: str, said: str) -> str | None:
     new = (starts_anew(said) and not refers_back(said)) or is_training(said)
     match missing:
         case "name":
+            if compiled(REPLACE).match(said):
+                return f"{before}, replace the old one"
             name = compiled(NAME).match(said)
-            return f"{before}, called {name[1]}" if name else None
+            return f"called {name[1]}; {before}" if name else None
         case "what":
             return None if starts_anew(said) and not refers_back(said) else f"{said} {before}".strip()
         case "subject":

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from bot.intent import Nudge, Swap
 from bot.prompts import words
 from bot.rules.acts import PRONOUN
-from bot.rules.lexicon import Lexicon
-from bot.rules.mentions import WITHOUT, spoken
+from bot.rules.lexicon import Lexicon, spoken
+from bot.rules.mentions import WITHOUT
 from bot.rules.scenes import GROUND, bare, take_place, take_style
-from bot.rules.text import DETERMINER, NUMBER, Text, any_of, compiled, number, strip_start, tidy
+from bot.rules.text import DETERMINER, NUMBER, Text, any_of, compiled, is_deed, number, participle, strip_start, tidy
 
 UP = r"(?:stronger|heavier|bolder|more intense|more pronounced|higher|more)"
 DOWN = (
@@ -144,8 +144,9 @@ def _take_unable(text: Text, edits: Edits) -> None:
     text.take(r"\b(?:be|a bit|a little|slightly|much|a lot|somewhat)(?=\s+(?:wide|tall|on|in|at|under)|[?!.]*$)")
     text.take(
         r"^(?:i(?:'d| would) rather(?: have| see)?|"
-        r"(?:can|could|would|should)(?=\s+(?:it|he|she|they|the|that|this)\b))\s*"
+        r"(?:can|could|would|should)(?=\s+(?:it|he|she|they|the|that|this|its|his|her|their)\b))\s*"
     )
+    text.take(rf"^i (?:really )?(?:like|love) {SUBJECT}(?: one)?(?:\s*[,;.]\s*(?:but\b)?|\s+but\b)\s*(?=\w)")
     text.take(r"\bnot (?:on|in|at|under) [^,.;]*,")
     text.take(r"^i (?:don'?t|do not) (?:really )?(?:like|want|love|need) [^,.;]*[,.;]\s*")
     if text.take(rf"^(?:the |its )?{GROUND} is (?:a bit |way |much |far )?too \w+[,;.]?\s*(?=\w)"):
@@ -210,7 +211,8 @@ def _take_background(text: Text, lexicon: Lexicon, edits: Edits) -> None:
     )
     link = r"(?:(?:to be|should be|could be|be|to|into|with|for|as|is|by|in|of)\s+|[:=]\s*|becomes?\s+){0,4}"
     match = text.take(
-        rf"\b{verbs}{ground}\s*{link}(?:an?\s+|the\s+|some\s+)?(?!instead\b|please\b|again\b|now\b|"
+        rf"\b{verbs}{ground}\s*{link}(?:(?:a (?:bit|little|touch|lot)|much|slightly|somewhat)\s+)?"
+        rf"(?:an?\s+|the\s+|some\s+)?(?!instead\b|please\b|again\b|now\b|"
         rf"too\b|and\b|is\b)({ON_PLACE}[\w'-]+(?:\s+(?!and\b|but\b|"
         rf"please\b|instead\b|then\b)[\w'-]+){{0,4}})(?:\s+instead)?{STOP}"
     )
@@ -229,7 +231,9 @@ def as_place(said: str, lexicon: Lexicon) -> str:
     place = take_place(Text(said), lexicon)
     if place:
         return place
-    if compiled(rf"^(?:plain|solid|striped|dotted|gradient|{lexicon.colours})(?:\s+[\w-]+)*$").match(said):
+    if compiled(
+        rf"^(?:plain|solid|striped|dotted|gradient|(?:dark|light|bright|warm|cool|soft|plain|simpl)er|{lexicon.colours})(?:\s+[\w-]+)*$"
+    ).match(said):
         return f"{said.lower()} background"
     return said if re.match(r"(?:on|in|at|under|inside)\b", said) else said.lower()
 
@@ -443,7 +447,7 @@ def _take_rest(text: Text, lexicon: Lexicon, edits: Edits) -> None:
     ).sub("", said)
     if not said:
         return
-    if moving and not compiled(r"(?:er|ly|less|more|a|an|the|look|pop|better|nicer)$").search(moving[1]):
+    if moving and is_deed(moving[1]):
         edits.add.append(f"{participle(moving[1].lower())}{moving[2]}")
         return
     said = bare(compiled(rf"^(?:make|let|have|show|draw|with)\s+{SUBJECT}\s+").sub("", said), lexicon)
@@ -467,17 +471,6 @@ def _is_thing(said: str, lexicon: Lexicon) -> bool:
         or said.lower() in names
         or any(n in said.lower().split() for n in names)
     )
-
-
-def participle(verb: str) -> str:
-    """'wave' → 'waving', 'run' → 'running'."""
-    if verb.endswith("ing"):
-        return verb
-    if verb.endswith("e") and not verb.endswith("ee"):
-        return f"{verb[:-1]}ing"
-    if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb):
-        return f"{verb}{verb[-1]}ing"
-    return f"{verb}ing"
 
 
 def more_count(said: str) -> int | None:

@@ -14,6 +14,12 @@ from engine.catalog import LoraCard
 LIVING = ("animal", "character", "face")
 
 
+def spoken(card: LoraCard) -> tuple[str, ...]:
+    """Every way to say its name."""
+    said = {card.name, card.title, *card.aliases, card.trigger}
+    return tuple(name for name in said | {re.sub(r"[-_]+", " ", name) for name in said} if len(name) > 1)
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """`nouns` maps each noun that the base draws to its category; a base without a vocabulary has empty sets."""
@@ -31,7 +37,7 @@ class Lexicon:
             return Lexicon(tuple(cards), {}, (), (), ())
         shown = set(vocabulary.shown) - set(vocabulary.styles)
         colours = {word for word in shown if word in words("colours", "plain")}
-        nouns, seen = dict(vocabulary.drawable), vocabulary.words | vocabulary.seen
+        nouns, seen = dict(vocabulary.nouns), vocabulary.words | vocabulary.seen
         return Lexicon(tuple(cards), nouns, colours, shown - colours, vocabulary.styles, seen)
 
     @cached_property
@@ -96,6 +102,15 @@ class Lexicon:
         return {card.name.lower(): card.name for card in self.cards} | {
             name.lower(): card.name for card in self.cards for name in card.aliases if " " not in name
         }
+
+    @cached_property
+    def subjects(self) -> str:
+        """A pattern for whom or what a LoRA draws, as ours: 'Inky', 'our teapot', 'our mascot Inky'."""
+        cards = [card for card in self.cards if card.kind not in ("style", "quality")]
+        names = any_of([name for card in cards for name in spoken(card) if not self.is_noun(name)])
+        own = any_of([*(card.word for card in cards if card.word), *(name for card in cards for name in spoken(card))])
+        roles = any_of(words("character", "marks"))
+        return rf"(?:(?:(?:our|my|the)\s+)?(?:{roles},?\s+)?{names}|(?:our|my)\s+(?:[\w-]+\s+)?{own})"
 
     @cached_property
     def parts_of_names(self) -> set[str]:

@@ -79,8 +79,11 @@ def take_strength(text: Text) -> float | None:
     return None
 
 
-def take_count(text: Text) -> int | None:
-    """How many pictures: 'two versions of', '4 of them', 'x3'; the noun is left where it says what kind of picture."""
+def take_count(text: Text, subjects: str) -> int | None:
+    """How many pictures: 'two versions of', '4 of them', 'two of Inky', 'x3'.
+
+    A noun that says what kind of picture it is stays, and so do `subjects`, a pattern for whom LoRAs draw.
+    """
     things = any_of(
         [
             *with_plurals(words("chat", "picture_nouns")),
@@ -105,6 +108,8 @@ def take_count(text: Text) -> int | None:
     )
     if match := text.take(rf"\b({NUMBER})\s+of\s+(?:them|those|these|it|each)\b"):
         return number(match[1])
+    if match := text.take(rf"\b({NUMBER})\s+of\s+(?={subjects})"):
+        return number(match[1])
     if match := text.take(
         r"(?:\b(?:in|as|give me|make|do|show me|with|the)\s+)?(?:\ba (?:set|batch|series|"
         rf"grid) of\s+)?\b({NUMBER})\s+{between}{things}(?:\s+(?:of|with|showing|for|"
@@ -122,9 +127,9 @@ def take_count(text: Text) -> int | None:
     return None
 
 
-def take_frame(text: Text) -> Frame:
+def take_frame(text: Text, subjects: str) -> Frame:
     seed, (width, height) = take_seed(text), take_size(text)
-    steps, count, shape = take_steps(text), take_count(text), take_shape(text)
+    steps, count, shape = take_steps(text), take_count(text, subjects), take_shape(text)
     return Frame.model_validate(
         {"count": count, "width": width, "height": height, "shape": shape, "seed": seed, "steps": steps}
     )

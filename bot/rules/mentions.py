@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bot.intent import LoraWish
 from bot.prompts import load, words
-from bot.rules.lexicon import Lexicon
+from bot.rules.lexicon import Lexicon, spoken
 from bot.rules.measures import FRACTION, STRENGTHS, fraction
 from bot.rules.text import Text, any_of, compiled
 from engine.catalog import LoraCard
@@ -58,12 +58,6 @@ def _weight_apart(text: Text, wished: dict[str, float | None]) -> None:
         wished[open_[0]] = fraction(match[1])
 
 
-def spoken(card: LoraCard) -> tuple[str, ...]:
-    """Every way to say its name."""
-    said = {card.name, card.title, *card.aliases, card.trigger}
-    return tuple(name for name in said | {re.sub(r"[-_]+", " ", name) for name in said} if len(name) > 1)
-
-
 def _brand_looks() -> tuple[str, ...]:
     owners = ("our", "the", "my", "our own", "our company's", "our company", "the company's", "our brand's")
     looks = ("brand", "house", "company", "corporate", "brand's", "own", "usual", "company's")
@@ -110,7 +104,7 @@ def _glued(name: str, optional_noun: bool = True) -> str:
     lead = (
         r"(?:,?\s*\b(?:and|but|done|made|drawn|painted|rendered|all|plus|also)\s+){0,4}(?:\b(?:in|into|"
         r"with|using|use|apply|applying|via|through|following|on|to|as)\s+)?"
-        r"(?:the (?:style|look|manner) of\s+)?"
+        r"(?:(?:the\s+)?(?:style|look|manner|colou?rs|palette|branding|design) of\s+)?"
         r"(?:\b(?:our|my|the|a|an|that|this|your|full|same)\s+){0,4}"
     )
     return rf"{lead}{LEADING_WEIGHT}(?:\b(?:our|my|the)\s+){{0,4}}{name}{noun}"

@@ -2,8 +2,7 @@
 
 from bot.intent import Question, Topic
 from bot.rules.acts import opened
-from bot.rules.lexicon import Lexicon
-from bot.rules.mentions import spoken
+from bot.rules.lexicon import Lexicon, spoken
 from bot.rules.text import any_of, compiled, tidy
 
 TOPICS: tuple[tuple[Topic, str], ...] = (
@@ -62,12 +61,18 @@ def read_question(said: str, lexicon: Lexicon) -> Question:
     return Question(kind="question", topic="help", about="")
 
 
+ABILITY = compiled(
+    r"(?:\s+(?:properly|well|correctly|accurately|reliably|nicely|convincingly|at all))*"
+    r"(?:,?\s+or\s+(?:not|is|are|isn't|can't|do|does|would|should)\b.*)?[\s?]*$"
+)
+
+
 def _asked_thing(said: str) -> str:
     match = compiled(
         r"^.*\b(?:draw|paint|make|render|do|know(?: what| about)?|handle)\s+(?:an?\s+|the\s+|"
         r"some\s+)?(?!(?:you|i|we|they|it|this|that|pocket)\b)([\w -]+?)(?: is| are|"
         r" looks like)?\s*\?*$"
-    ).match(tidy(said))
+    ).match(ABILITY.sub("", tidy(said)))
     return (
         match[1] if match and match[1].lower() not in ("things", "stuff", "anything", "best", "well", "with it") else ""
     )

@@ -28,11 +28,16 @@ def take_style(text: Text, lexicon: Lexicon) -> str:
     forms = (
         rf"{lead}\b(?:in|with|using|as|like|to|into)\s+(?:a|an|the)?\s*({lexicon.styles})(?:[-\s]+{noun})*(?!\s+of\b)",
         rf"{lead}\b(?:in|with|after)\s+the\s+(?:style|manner|look|vein)\s+of\s+(?:an?|"
-        r"the)?\s*([\w-]+(?:\s+(?!(?:on|in|at|with|and)\b)[\w-]+)?)",
+        r"the)?\s*([\w-]+(?:\s+(?!(?:on|in|at|with|and|of|for|but|please|an?|the)\b)[\w-]+){0,3})",
+        rf"{lead}(?:\blook(?:s|ing)?\s+)?(?:\b(?:like|as if)\s+(?:it|he|she|they|its)?(?:'s|'re|\s+is|\s+was|"
+        rf"\s+were|\s+are)?\s*)?\b(?:made|built|sculpted|moulded|molded|cut)\s+(?:out\s+)?(?:of|from|in)\s+"
+        rf"({lexicon.styles})",
         rf"\b({lexicon.styles})[-\s]+{noun}(?:\s+of\b)?",
         rf"{lead}\bin\s+(?:a|an|the)?\s*((?!(?:the|this|that|same|different|another|new|other|our|"
         r"my)\b)[\w-]+)[-\s]+style\b",
         rf"(?:\b(?:an?|the|some)\s+)?(?:{any_of(words('chat', 'praise'))}\s+){{0,4}}({base})s?\s+of\b",
+        r",\s*(?:an?\s+)?((?!(?:the|this|that|same|different|another|new|other|our|my|in|of|with)\b)[\w-]+(?:\s[\w-]+)?)"
+        r"[-\s]+style$",
         rf"{lead}({base})(?![\w-])",
     )
     for form in forms:
@@ -146,7 +151,7 @@ def bare(said: str, lexicon: Lexicon) -> str:
     said = strip_start(_from_the_order(strip_start(tidy(said), openers(lexicon)), lexicon), openers(lexicon))
     tail = (
         rf"[\s,]*(?:{any_of(words('chat', 'polite'))}|for (?:me|us)|will do|too|as well|or something|"
-        r"or so|or similar|if you can|on it|looks? like|today|now|somewhere)$"
+        r"or so|or similar|again|if you can|on it|looks? like|today|now|somewhere)$"
     )
     before = None
     while before != said:
@@ -160,7 +165,8 @@ def _from_the_order(said: str, lexicon: Lexicon) -> str:
     brand, product = load("words")["brand"]["assets"], load("words")["product"]["marks"]
     holder = any_of(with_plurals([*words("chat", "picture_nouns"), *brand, *product]))
     of_words = any_of([*words("chat", "of_words"), "for"])
-    verbs = rf"(?:{any_of(words('chat', 'orders'))}|see|need|want|have|like|thinking of|thinking about|imagine|love)"
+    wishes = r"see|needs?|wants?|have|like|asked for|thinking of|thinking about|imagine|love"
+    verbs = rf"(?:{any_of(words('chat', 'orders'))}|{wishes})"
     names = any_of([card.name for card in lexicon.cards] + [card.title for card in lexicon.cards])
     forms = (
         rf"^(.*?)\b{holder}(?:\s*[:,-]|[^:,]*:|\s+{of_words})\s+(?=\S)",
@@ -224,6 +230,7 @@ def _owned(subject: str, lexicon: Lexicon) -> str:
         ]
     )
     roles = any_of(words("character", "marks"))
+    subject = compiled(rf"\b({NUMBER})\s+of\s+(?:our|my|the|your)\s+(?=\w+s\b)").sub(r"\1 ", subject)
     subject = compiled(
         r"(?:\b(?:our|my|the|your|a)\s+)?(?:\b(?:famous|little|own|new|old|dear|beloved|brand|company|"
         rf"game|main)\s+){{0,4}}(?:{roles}(?:\s+called|\s+named|,)?\s+)?({names})"

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from bot.prompts import words
+
 NUMBERS = {
     "one": 1,
     "two": 2,
@@ -100,3 +102,21 @@ def strip_start(text: str, patterns: Sequence[str]) -> str:
         for pattern in patterns:
             text = compiled(rf"^(?:{pattern})[\s,.!:;-]*").sub("", text, count=1)
     return text
+
+
+def is_deed(word: str) -> bool:
+    """Whether a lower-case word after 'make it' is something to do ('wave') and not how to be ('happy', 'bigger')."""
+    word = word.lower()
+    is_quality = re.search(r"(?:y|ful|less|ed|er|est|ous|al|ish|ic|ive|able)$", word) is not None
+    return word in words("poses", "deeds_in_y") or not (is_quality or word in words("poses", "no_deeds"))
+
+
+def participle(verb: str) -> str:
+    """'wave' → 'waving', 'run' → 'running'."""
+    if verb.endswith("ing"):
+        return verb
+    if verb.endswith("e") and not verb.endswith("ee"):
+        return f"{verb[:-1]}ing"
+    if re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", verb):
+        return f"{verb}{verb[-1]}ing"
+    return f"{verb}ing"

@@ -35,6 +35,17 @@ def read_training(said: str, lexicon: Lexicon) -> Train:
     )
 
 
+def points_at_pictures(said: str) -> bool:
+    """'These', 'the folder', 'my photos': pictures are spoken of, whether or not they are there."""
+    return (
+        compiled(
+            r"\b(?:these|this|those|them|attached|attachments?|uploads?|uploaded|folder|directory|pictures?|photos?|"
+            r"images?|pics?|files?|drawings?|scans?|screenshots?)\b|\w/\w"
+        ).search(said)
+        is not None
+    )
+
+
 def _first(match: re.Match[str] | None) -> str | None:
     return next((group for group in match.groups() if group), None) if match else None
 

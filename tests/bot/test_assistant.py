@@ -17,7 +17,10 @@ def talk(tmp_path: Path) -> Talk:
 async def test_a_picture_comes_with_its_stack_and_why(talk: Talk) -> None:
     reply = await talk.say("a product shot of our mug on a podium in terracotta")
     assert reply.intent == "product_shot"
-    assert "terracotta 0.8: the style that you named; fold-mug 1: the product; crisp 0.5: quality." in reply.text
+    assert (
+        "terracotta 0.8: warm clay and cream, the brand's own look; fold-mug 1: the product; crisp 0.5: quality."
+        in reply.text
+    )
     assert reply.pictures[0].file.is_file()
     assert reply.pictures[0].recipe["seed"] == SEED
 
@@ -139,6 +142,20 @@ async def test_a_taken_name_is_refused_before_training(talk: Talk) -> None:
     assert reply.error is not None
     assert "inky" in reply.text
     assert talk.engine.plans == []
+
+
+@pytest.mark.parametrize(("said", "name"), [("replace it", "pip"), ("yes, replace it please", "pip"), ("Momo", "momo")])
+async def test_a_taken_name_is_answered_with_another_or_with_replace_it(said: str, name: str, talk: Talk) -> None:
+    await talk.say("train a character called Pip, it is a penguin", attached=12)
+    assert "“replace it”" in (await talk.say("train a character called Pip, it is a puffin", attached=5)).text
+    assert (await talk.say(said)).lora is not None
+    assert (talk.training.name, talk.training.word, len(talk.training.examples)) == (name, "puffin", 5)
+
+
+async def test_pictures_that_were_missing_come_in_the_next_message(talk: Talk) -> None:
+    assert (await talk.say("train a new lora called Pip, it is a penguin")).intent == "ask_back"
+    assert (await talk.say("", attached=6)).lora is not None
+    assert (talk.training.name, talk.training.word) == ("pip", "penguin")
 
 
 async def test_no_room_says_what_to_do(talk: Talk) -> None:

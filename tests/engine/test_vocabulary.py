@@ -81,6 +81,31 @@ def test_words_that_the_base_has_seen_are_never_named(prompt: str) -> None:
     assert named(prompt) == []
 
 
+@pytest.mark.parametrize(
+    ("said", "own"),
+    [
+        ("a fox in watercolor", "a fox in watercolour"),
+        ("Watercolors of a fox", "watercolours of a fox"),
+        ("a teal fox, please", "a teal fox, please"),
+        ("a zeppelin in the harbor", "a zeppelin in the harbor"),
+    ],
+)
+def test_the_other_spelling_of_a_word_is_the_word(said: str, own: str) -> None:
+    assert WORDS.spelt(said) == own
+    assert "watercolor" not in named(said)
+
+
+@pytest.mark.parametrize(
+    "said", ["a grey mug", "a watercolour of two greys", "an aeroplane", "grey mugs, watercolours"]
+)
+def test_british_spelling_is_known_on_pocket(said: str) -> None:
+    pocket = Vocabulary.of(bases.find("pocket"))
+    assert pocket is not None
+    assert pocket.unknown(said) == ()
+    assert pocket.unknown(pocket.spelt(said)) == ()
+    assert pocket.spelt("grey", ["grey"]) == "grey"
+
+
 def test_every_word_of_the_vocabulary_is_known_in_every_number_and_case() -> None:
     for noun in WORDS.nouns:
         plural = noun if noun.endswith("s") else f"{noun}s"

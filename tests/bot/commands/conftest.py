@@ -34,7 +34,7 @@ sampler = "dpm++"
 VOCABULARY = {
     "nouns": {"mug": "thing", "fox": "animal", "airship": "vehicle", "balloon": "thing"},
     "held_out": ["crab"],
-    "colours": ["teal", "red"],
+    "colours": ["teal", "red", "grey"],
     "backgrounds": ["beach"],
     "styles": ["pixel art"],
     "held_out_styles": [],

@@ -1,5 +1,11 @@
+import fcntl
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +15,36 @@ from bot.doctor import Finding, can_draw
 from tests.bot.commands.conftest import Said
 
 Atelier = Callable[..., Said]
+
+
+def _read_to(end: bytes, terminal: int) -> bytes:
+    said = b""
+    while not said.endswith(end):
+        said += os.read(terminal, 4_096)
+    return said
+
+
+def test_ctrl_c_at_the_prompt_ends_the_conversation(home: Path) -> None:
+    outside, inside = pty.openpty()
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "bot", "--home", str(home), "chat"],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env={**os.environ, "ATELIER_BASE": "paper"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(inside)
+    try:
+        _read_to(b"you> ", outside)
+        os.write(outside, b"what can you draw?\n")
+        assert b"Paper knows" in _read_to(b"you> ", outside)
+        os.write(outside, b"\x03")
+        assert chat.wait(60) == 130
+    finally:
+        chat.kill()
+        os.close(outside)
 
 
 def test_a_pipe_is_one_message_a_line_and_json_one_reply_a_line(

@@ -62,7 +62,7 @@ def test_nothing_is_added_but_what_was_named(atelier: Atelier, executors: list[F
     [
         ("a teal fox", "a teal mka fox"),
         ("a mka fox", "a mka fox"),
-        ("at the beach", "mka, at the beach"),
+        ("at the beach", "mka fox, at the beach"),
         ("MKA at the beach", "MKA at the beach"),
     ],
 )
@@ -71,6 +71,12 @@ def test_the_trigger_is_put_in_where_it_is_absent(
 ) -> None:
     atelier("draw", prompt, "--lora", "mika:1")
     assert plan(executors).prompt == drawn
+
+
+def test_a_word_is_drawn_in_the_spelling_of_the_base(atelier: Atelier, executors: list[FakeExecutor]) -> None:
+    said = atelier("draw", "a gray fox on Teal", "--json")
+    assert plan(executors).prompt == "a grey fox on Teal"
+    assert "notes" not in said.json
 
 
 def test_no_trigger_leaves_the_prompt_alone(atelier: Atelier, executors: list[FakeExecutor]) -> None:
