@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import io
 import logging
 import re
 import sys
@@ -9,15 +10,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bot.commands import loras, pictures, training
-from bot.commands.pictures import Wish
-from bot.commands.terminal import DONE, INTERRUPTED, OURS, Terminal
-from bot.commands.training import Lesson
-from bot.settings import Settings
-from bot.wiring import Studio, open_studio
-from engine.errors import AtelierError, Cancelled, Fault, Invalid
-from engine.plans import DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
-from engine.recipes import VERSION
+try:
+    from bot.commands import loras, pictures, training
+    from bot.commands.pictures import Wish
+    from bot.commands.terminal import DONE, INTERRUPTED, OURS, Terminal
+    from bot.commands.training import Lesson
+    from bot.message import printable
+    from bot.settings import Settings
+    from bot.wiring import Studio, open_studio
+    from engine.errors import AtelierError, Cancelled, Fault, Invalid
+    from engine.plans import DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
+    from engine.recipes import VERSION
+except KeyboardInterrupt:  # these take a moment, in which nothing has been begun
+    sys.exit(130)
 
 PRIOR = f"{', '.join(PRIORS)}: what keeps the class as it was (default: base)"
 Command = Callable[[Studio, argparse.Namespace, Terminal], Awaitable[int | None]]
@@ -26,8 +31,11 @@ Command = Callable[[Studio, argparse.Namespace, Terminal], Awaitable[int | None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 the person's mistake, 3 try later, 1 ours, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     terminal = Terminal("--json" in (words[: words.index("--")] if "--" in words else words))
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_log_handler()])
     try:
         args = _parser().parse_args(words)
         return asyncio.run(_run(args, terminal)) or DONE
@@ -41,6 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         logging.getLogger("atelier").exception("a fault of ours")
         return terminal.fail(Fault(type(error).__name__, str(error)))
+
+
+class LogLines(logging.Formatter):
+    """What is logged may name what others made: it is shown as everything else is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _log_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogLines("%(levelname)s %(name)s: %(message)s"))
+    return handler
 
 
 async def _run(args: argparse.Namespace, terminal: Terminal) -> int | None:
@@ -134,7 +155,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parser() -> Parser:
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--home", type=Path, metavar="DIR", help="where everything is kept (default: ~/.atelier)")
+    common.add_argument("--home", type=path, metavar="DIR", help="where everything is kept (default: ~/.atelier)")
     common.add_argument("--json", action="store_true", help="one JSON object on stdout; progress on stderr")
     about = "Pictures from plain words and weighted LoRAs; LoRAs from a dozen pictures."
     parser = Parser(prog="atelier", description=about, parents=[common])
@@ -154,24 +175,24 @@ def _parser() -> Parser:
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
     demo = command("demo", _demo, "One conversation on its own: pictures, a LoRA trained and used.")
     demo.add_argument("--seed", type=whole, default=0, metavar="N", help="another seed, other pictures")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
+    demo.add_argument("--out", type=path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
     command("doctor", _doctor, "What works on this machine, and what to do about the rest.")
     return parser
 
 
 def _add_draw(parser: Parser) -> None:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to draw; <lora:NAME:WEIGHT> works in it")
-    parser.add_argument("--again", type=Path, metavar="PICTURE", help="draw a picture anew from the recipe in its file")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="draw over this picture")
+    parser.add_argument("--again", type=path, metavar="PICTURE", help="draw a picture anew from the recipe in its file")
+    parser.add_argument("--image", type=path, metavar="FILE", help="draw over this picture")
     _add_strength(parser)
     parser.add_argument("--size", type=size, metavar="WxH", help="default: what the base is best at")
     _add_sampling(parser)
 
 
 def _add_edit(parser: Parser) -> None:
-    parser.add_argument("image", type=Path, metavar="PICTURE", help="the picture to change")
+    parser.add_argument("image", type=path, metavar="PICTURE", help="the picture to change")
     parser.add_argument("prompt", metavar="PROMPT", help="what it should show")
-    parser.add_argument("--mask", type=Path, metavar="FILE", help="of the same size: white is redrawn, black stays")
+    parser.add_argument("--mask", type=path, metavar="FILE", help="of the same size: white is redrawn, black stays")
     _add_strength(parser)
     _add_sampling(parser)
 
@@ -181,7 +202,7 @@ def _add_grid(parser: Parser) -> None:
     parser.add_argument("--seeds", type=whole, default=2, metavar="N", help="rows (default: 2)")
     parser.add_argument("--size", type=size, metavar="WxH")
     _add_basics(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the sheet (default: under the home)")
+    parser.add_argument("--out", type=path, metavar="FILE", help="the sheet (default: under the home)")
 
 
 def _add_strength(parser: Parser) -> None:
@@ -191,7 +212,7 @@ def _add_strength(parser: Parser) -> None:
 def _add_sampling(parser: Parser) -> None:
     _add_basics(parser)
     parser.add_argument("-n", type=whole, default=1, metavar="N", help="how many, 1 to 4 (default: 1)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the pictures land (default: under the home)")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where the pictures land (default: under the home)")
 
 
 def _add_basics(parser: Parser) -> None:
@@ -206,7 +227,7 @@ def _add_basics(parser: Parser) -> None:
 
 
 def _add_train(parser: Parser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="pictures; NAME.txt beside one is its caption")
+    parser.add_argument("folder", type=path, metavar="FOLDER", help="pictures; NAME.txt beside one is its caption")
     parser.add_argument("--name", required=True, help="what the LoRA is called")
     parser.add_argument("--kind", required=True, type=one_of(KINDS), metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--trigger", required=True, metavar="T", help="the made-up word that calls it")
@@ -242,7 +263,14 @@ def whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"“{text}” is not a whole number") from None
+        said = text if len(text) <= 80 else f"{text[:60]}…"
+        raise argparse.ArgumentTypeError(f"“{said}” is not a whole number") from None
+
+
+def path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
 
 
 def number(text: str) -> float:

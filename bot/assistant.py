@@ -73,7 +73,7 @@ class Assistant:
                     self._keep(talk.asking(planned, message))
                     yield Reply(text=planned.question, intent=intent.kind)
                 else:
-                    async with aclosing(self._run(planned, held, intent.kind)) as said:
+                    async with aclosing(self._run(planned, held, intent.kind, message.text)) as said:
                         async for reply in said:
                             yield reply
 
@@ -87,7 +87,7 @@ class Assistant:
             self._keep(talk.asking(AskBack(kind="ask_back", missing="name", question=error.message), message))
             raise
 
-    async def _run(self, planned: Planned, talk: Conversation, intent: str) -> AsyncGenerator[Reply]:
+    async def _run(self, planned: Planned, talk: Conversation, intent: str, said: str) -> AsyncGenerator[Reply]:
         """The job, from its first progress to what was kept of it."""
         plan = planned.plan
         if isinstance(plan, TrainPlan):
@@ -101,22 +101,25 @@ class Assistant:
                         self._keep(talk.settled())
                         yield replies.learnt(event, planned, intent)
                     case Saved():
-                        yield self._shown(planned, event, talk, intent)
+                        yield self._shown(planned, event, talk, intent, said)
 
-    def _shown(self, planned: Planned, saved: Saved, talk: Conversation, intent: str) -> Reply:
+    def _shown(self, planned: Planned, saved: Saved, talk: Conversation, intent: str, said: str) -> Reply:
         plan, order = planned.plan, planned.order
         assert isinstance(plan, ImagePlan)
         assert order is not None
-        self._keep(talk.drawn(Shot(order, plan, tuple(picture.png for picture in saved.pictures))))
-        return replies.drawn(plan, order, saved.pictures, (*self._unknown(plan), *planned.notes), intent)
+        pngs, files = zip(*((picture.png, picture.file) for picture in saved.pictures), strict=True)
+        self._keep(talk.drawn(Shot(order, plan, pngs, files)))
+        return replies.drawn(planned, saved.pictures, self._shelf, self._unknown(plan, said), intent)
 
-    def _unknown(self, plan: ImagePlan) -> tuple[str, ...]:
-        """What the prompt says that the base has never seen, as sentences."""
+    def _unknown(self, plan: ImagePlan, said: str) -> tuple[str, ...]:
+        """What the prompt says that the base has never seen, as sentences; and that it draws no photographs."""
         if self._shelf.vocabulary is None:
             return ()
         cards = [self._shelf.card(ref.name) for ref in plan.stack.refs]
         known = [text for card in cards for text in (card.trigger, card.word)]
-        return replies.unknown_said(self._shelf.vocabulary.unknown(plan.prompt, known), self._shelf.base.title)
+        named = self._shelf.vocabulary.unknown(plan.prompt, known)
+        dropped = (word for word in self._shelf.vocabulary.unknown(said, known) if word.is_realism)
+        return replies.unknown_said(dict.fromkeys((*named, *dropped)), self._shelf.base.title)
 
     def _keep(self, talk: Conversation) -> None:
         self._talks[talk.thread] = talk

@@ -1,6 +1,7 @@
 """What has been said and drawn in one thread: frozen values, so that a failed answer leaves it as it was."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bot.intent import AskBack, Frame, Genre, Scene
 from bot.message import Attachment, Inbound
@@ -42,11 +43,12 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A plan that was drawn: the PNGs are kept for a style transfer."""
+    """A plan that was drawn: the PNGs are kept for a style transfer; `files` says where they were saved."""
 
     order: Order
     plan: ImagePlan
     pngs: tuple[bytes, ...]
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

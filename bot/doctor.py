@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bot.wiring import Studio
 from engine.errors import AtelierError
+from engine.files import reading
 from engine.plans import ImagePlan
 from engine.queue import Saved
 
@@ -30,7 +31,8 @@ class Finding:
 
 
 async def examine(studio: Studio) -> tuple[Finding, ...]:
-    findings = [look(studio) for look in (_python, _torch, _machine, _gpu, _home, _disk, _loras)]
+    with reading(studio.settings.home):
+        findings = [look(studio) for look in (_python, _torch, _machine, _gpu, _home, _disk, _loras)]
     return (*findings, await _drawing(studio))
 
 

@@ -13,7 +13,21 @@ from engine.plans import Kind
 BRAND = "our brand"  # the name in a LoraWish for the brand's look, whichever LoRA that is
 Genre = Literal["draw", "brand_asset", "character", "product_shot"]
 GENRES: tuple[Genre, ...] = ("draw", "brand_asset", "character", "product_shot")
-Topic = Literal["greeting", "help", "loras", "lora", "drawable", "last", "licence", "training", "settings"]
+Topic = Literal[
+    "greeting",
+    "help",
+    "loras",
+    "lora",
+    "drawable",
+    "last",
+    "licence",
+    "training",
+    "settings",
+    "reasons",
+    "file",
+    "concept",
+    "thanks",
+]
 Missing = Literal["subject", "what", "name", "lora", "change", "pictures"]
 
 

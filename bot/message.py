@@ -1,10 +1,22 @@
 """All that a platform knows of us: an `Inbound` goes in, `Reply`s come out, and only the last is without `progress`."""
 
+import unicodedata
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may have it: a character that would command it, or turn the writing round, becomes “�”."""
+
+    def is_plain(letter: str) -> bool:
+        return letter.isprintable() or letter in "\n\t" + JOINERS or unicodedata.category(letter) == "Zs"
+
+    return text if text.isprintable() else "".join(letter if is_plain(letter) else "�" for letter in text)
 
 
 class Frozen(BaseModel):

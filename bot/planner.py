@@ -6,6 +6,7 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from bot.conversation import Chosen, Conversation, Order, Planned, Shot
 from bot.intent import (
@@ -25,17 +26,21 @@ from bot.intent import (
     Train,
 )
 from bot.prompts import words
+from bot.rules.lexicon import Lexicon
+from bot.rules.scenes import read_scene
+from bot.rules.text import Text
 from bot.shelf import Shelf
 from bot.surgery import scene_after, whole_word
-from bot.triggers import SUBJECTS, prompt_of, spoken
+from bot.triggers import SUBJECTS, prompt_of, spoken, words_of
 from bot.uploads import dataset_of
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
-from engine.errors import Invalid, TooFewPictures
+from engine.errors import Invalid, TooFewPictures, UnknownLora
 from engine.plans import (
     DEFAULT_RANK,
     DEFAULT_TRAIN_STEPS,
+    MAX_PROMPT,
     MAX_SEED,
     MAX_WEIGHT,
     PICTURES,
@@ -44,9 +49,14 @@ from engine.plans import (
     LoraStack,
     TrainPlan,
 )
+from engine.recipes import read_recipe
 
 Picture = Draw | BrandAsset | Character | ProductShot
+Wanted = TypeVar("Wanted", bound=Picture | StyleTransfer | Change)
 NO_PICTURE = Invalid("change", "there is no picture yet", "Ask for one first, or attach the one that you mean.")
+NOT_SEEN = "I cannot see what an attached picture shows, so I drew over it by your words: say what is in it."
+NAMED, IN_PICTURE = "you named it", "in the picture that you attached"
+LORA_STRENGTH, PLAIN_STRENGTH = 0.8, 0.7  # of a style transfer, by what gives the style
 ASK_NAME = "What shall the new LoRA be called?"
 ASK_SHOW = "What shall it show?"
 ASK_CHANGE = "What shall I change: the background, a colour, the style, the size, or something to add or take away?"
@@ -57,16 +67,45 @@ def plan_for(
     intent: Picture | StyleTransfer | Change | Train, talk: Conversation, shelf: Shelf, seed: int
 ) -> Planned | AskBack:
     """The plan for an intent; `seed` is used where none was said or kept. Raises UserErrors for what cannot be had."""
+    if isinstance(intent, Train):
+        return _training(intent, talk, shelf, seed)
+    intent, notes = _with_styles_for_loras(intent, shelf)
     match intent:
-        case Train():
-            return _training(intent, talk, shelf, seed)
         case Change():
-            return _changed(intent, talk, shelf, seed)
+            found = _changed(intent, talk, shelf, seed)
+            return found if isinstance(found, AskBack) else replace(found, notes=(*found.notes, *notes))
         case StyleTransfer():
             order = _transferred(intent, talk, shelf)
+            notes = notes if isinstance(order, AskBack) or order.scene.subject else (*notes, NOT_SEEN)
         case _:
             order = _ordered(intent, talk, shelf)
-    return order if isinstance(order, AskBack) else planned(order, shelf, seed, _only_first(talk))
+    return order if isinstance(order, AskBack) else planned(order, shelf, seed, (*_only_first(talk), *notes))
+
+
+def _with_styles_for_loras(intent: Wanted, shelf: Shelf) -> tuple[Wanted, tuple[str, ...]]:
+    """A LoRA that there is not, but a plain style of that name: the style is used, and that is said."""
+    lexicon = Lexicon.of(shelf.catalog.list(), shelf.vocabulary)
+    styles = {wish.name: lexicon.canonical(wish.name) for wish in intent.loras if not _is_lora(wish.name, shelf)}
+    styles = {name: style for name, style in styles.items() if style in lexicon.base_styles}
+    if not styles:
+        return intent, ()
+    style = next(iter(styles.values()))
+    into = (
+        {"style": style} if isinstance(intent, Change) else {"scene": intent.scene.model_copy(update={"style": style})}
+    )
+    loras = tuple(wish for wish in intent.loras if wish.name not in styles)
+    notes = (
+        f"There is no LoRA named “{name}”; {style} is a style that {shelf.base.title} knows, so that was used."
+        for name, style in styles.items()
+    )
+    return intent.model_copy(update={"loras": loras, **into}), tuple(notes)
+
+
+def _is_lora(name: str, shelf: Shelf) -> bool:
+    try:
+        return name == BRAND or bool(shelf.card(name))
+    except UnknownLora:
+        return False
 
 
 def _only_first(talk: Conversation) -> tuple[str, ...]:
@@ -203,9 +242,9 @@ def in_order(stack: Iterable[Chosen], shelf: Shelf) -> tuple[Chosen, ...]:
 def why(card: LoraCard, asked: bool) -> str:
     """Why a LoRA is in the stack, in a few words: a style that was asked for says what it is ("our summer brand")."""
     if card.kind == "quality":
-        return "quality"
+        return NAMED if asked else "quality"
     if card.kind == "style":
-        return (card.summary.partition(":")[0] or "the style that you named") if asked else BRAND
+        return (card.summary.partition(":")[0] or NAMED) if asked else BRAND
     return {"character": "the character", "product": "the product", "subject": "the subject"}[card.kind]
 
 
@@ -247,25 +286,42 @@ def _transferred(intent: StyleTransfer, talk: Conversation, shelf: Shelf) -> Ord
         return AskBack(
             kind="ask_back", missing="lora", question=f"In which style: {names}, or a plain one such as pixel art?"
         )
-    kept = (
-        tuple(
-            c
-            for c in source.order.stack
-            if shelf.card(c.name).kind in SUBJECTS and c.name not in {x.name for x in stack}
-        )
-        if source
-        else ()
+    scene, kept, image = _shown_before(talk, source, shelf)
+    words_said = {"subject": intent.scene.subject} if intent.scene.subject and source is None else {}
+    scene = scene.model_copy(update={"style": style, **words_said})
+    full = {chosen.name: chosen for chosen in (*kept, *stack)}
+    stack = (
+        () if "all" in intent.without else in_order((c for c in full.values() if c.name not in intent.without), shelf)
     )
-    stack = _completed((*kept, *stack), "draw", shelf, intent.without)
-    scene = source.order.scene if source else Scene(subject=_subject_words(intent), place="", style="", avoid="")
-    scene = scene.model_copy(update={"style": style})
-    image = source.pngs[0] if source else talk.uploads[0].data
+    usual = PLAIN_STRENGTH if style and not any(shelf.card(c.name).kind == "style" for c in stack) else LORA_STRENGTH
     frame = _frame_like(intent.frame, source, talk, shelf.base)
-    return Order("draw", scene, stack, frame, image, 0.6 if intent.strength is None else intent.strength)
+    return Order("draw", scene, stack, frame, image, usual if intent.strength is None else intent.strength)
 
 
-def _subject_words(intent: StyleTransfer) -> str:
-    return intent.scene.subject
+def _shown_before(talk: Conversation, source: Shot | None, shelf: Shelf) -> tuple[Scene, tuple[Chosen, ...], bytes]:
+    """What the picture to start from shows, in words and in subjects' LoRAs: by its order, or by its own recipe."""
+    if source:
+        order = source.order
+        return order.scene, tuple(c for c in order.stack if shelf.card(c.name).kind in SUBJECTS), source.pngs[0]
+    scene, kept = _scene_of_upload(talk, shelf)
+    return scene, kept, talk.uploads[0].data
+
+
+def _scene_of_upload(talk: Conversation, shelf: Shelf) -> tuple[Scene, tuple[Chosen, ...]]:
+    """By the recipe that a picture of ours carries (the upload as checked has lost it); nothing for another picture."""
+    file = next((file for file in talk.files if not file.name.lower().endswith(".txt")), None)
+    try:
+        recipe = read_recipe(file.data, file.name) if file else None
+    except Invalid:
+        recipe = None
+    if recipe is None:
+        return Scene(subject="", place="", style="", avoid=""), ()
+    cards = {card.name: card for card in shelf.catalog.list() if card.base == shelf.base.name}
+    weights = {lora["name"]: lora["weight"] for lora in recipe["loras"] if lora["name"] in cards}
+    text = Text(words_of(recipe["prompt"][:MAX_PROMPT], [cards[name] for name in weights]))
+    scene = read_scene(text, Lexicon.of(cards.values(), shelf.vocabulary))
+    subjects = (card for name in weights if (card := cards[name]).kind in SUBJECTS)
+    return scene, tuple(Chosen(card.name, weights[card.name], IN_PICTURE) for card in subjects)
 
 
 def _frame_like(frame: Frame, source: Shot | None, talk: Conversation, base: Base) -> Frame:
@@ -296,7 +352,7 @@ def _changed(intent: Change, talk: Conversation, shelf: Shelf, seed: int) -> Pla
     if not shots:
         raise NO_PICTURE
     shot = shots[-1]
-    notes = (f"I could not use “{intent.unread}”.",) if intent.unread else ()
+    notes = _unread(intent, shelf)
     if not is_change(intent):
         question = f"{notes[0]} {ASK_CHANGE}" if notes else ASK_CHANGE
         return AskBack(kind="ask_back", missing="change", question=question)
@@ -304,9 +360,15 @@ def _changed(intent: Change, talk: Conversation, shelf: Shelf, seed: int) -> Pla
     stack = stack_after(intent, order, shelf)
     stack, scene = _swapped_subjects(stack, scene, order, shelf)
     frame = frame_after(intent, shot)
-    strength = order.strength if intent.strength is None else intent.strength
+    strength = _nudged_strength(intent, order) if intent.strength is None else intent.strength
     new = replace(order, genre=_genre_after(order, scene), scene=scene, stack=stack, frame=frame, strength=strength)
     return planned(new, shelf, seed, notes)
+
+
+def _nudged_strength(intent: Change, order: Order) -> float:
+    """'Stronger' is also farther from the picture that was started from."""
+    by = sum(nudge.by / 2 for nudge in intent.nudges if nudge.name is None)
+    return min(max(round(order.strength + by, 2), 0.1), 1.0)
 
 
 def is_change(intent: Change) -> bool:
@@ -330,24 +392,24 @@ def _changed_upload(intent: Change, talk: Conversation, shelf: Shelf, seed: int)
     """Image-to-image on an attached picture: its subject is not known in words, only what is to become of it."""
     if not is_change(intent):
         return AskBack(kind="ask_back", missing="change", question=ASK_CHANGE)
-    scene = scene_after(intent, Scene(subject="", place="", style="", avoid=""))
+    before, kept = _scene_of_upload(talk, shelf)
+    scene = scene_after(intent, before)
     if intent.colour and not scene.subject:
         scene = scene.model_copy(update={"subject": f"{intent.colour.new} {intent.colour.old}".strip()})
-    stack = _completed(_wished(intent.loras, shelf), "draw", shelf, intent.without)
+    stack = _completed((*kept, *_wished(intent.loras, shelf)), "draw", shelf, intent.without)
     frame = _frame_like(intent.frame, None, talk, shelf.base)
     order = Order(
         "draw", scene, stack, frame, talk.uploads[0].data, 0.6 if intent.strength is None else intent.strength
     )
-    note = (
-        "I cannot see what an attached picture shows, so I drew over it by your "
-        "words; a lower strength keeps more of it."
-    )
-    return planned(
-        order,
-        shelf,
-        seed,
-        (*_only_first(talk), note, *((f"I could not use “{intent.unread}”.",) if intent.unread else ())),
-    )
+    unseen = () if before.subject else (f"{NOT_SEEN} A lower strength keeps more of it.",)
+    return planned(order, shelf, seed, (*_only_first(talk), *unseen, *_unread(intent, shelf)))
+
+
+def _unread(intent: Change, shelf: Shelf) -> tuple[str, ...]:
+    """What could not be used, and where a photograph was wished for, why."""
+    unknown = shelf.vocabulary.unknown(intent.unread) if shelf.vocabulary else ()
+    why_not = f": {shelf.base.title} draws no photographs" if any(word.is_realism for word in unknown) else ""
+    return (f"I could not use “{intent.unread}”{why_not}.",) if intent.unread else ()
 
 
 def frame_after(intent: Change, shot: Shot) -> Frame:
@@ -388,18 +450,18 @@ def stack_after(intent: Change, order: Order, shelf: Shelf) -> tuple[Chosen, ...
         stays = [c for c in stays if shelf.card(c.name).kind != "style"]
     merged = {c.name: c for c in stays} | {c.name: c for c in wished}
     for nudge in intent.nudges:
-        for name in _nudged(nudge, merged, shelf):
+        for name in _nudged(nudge, merged, shelf, is_over=order.image is not None):
             weight = min(max(round(merged[name].weight + nudge.by, 2), 0.0), MAX_WEIGHT)
             merged[name] = replace(merged[name], weight=weight)
     removed = {shelf.card(name).name for name in intent.without}
     return in_order((c for c in merged.values() if c.name not in removed), shelf)
 
 
-def _nudged(nudge: Nudge, stack: dict[str, Chosen], shelf: Shelf) -> list[str]:
-    """The LoRA meant; one that is not in the stack yet begins at nothing."""
+def _nudged(nudge: Nudge, stack: dict[str, Chosen], shelf: Shelf, is_over: bool) -> list[str]:
+    """The LoRA meant; one that is not in the stack yet begins at nothing. A picture drawn over needs none."""
     if nudge.name is None:
         names = [name for name in stack if shelf.card(name).kind == "style"]
-        if not names:
+        if not names and not is_over:
             raise Invalid("style", "the last picture has no style LoRA to make stronger or weaker", "Name one: “in …”.")
         return names
     card = shelf.card(nudge.name)

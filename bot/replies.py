@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from bot.conversation import Chosen, Conversation, Order, Planned, Shot
 from bot.intent import Question
 from bot.message import NewLora, Reply, Shown, Stage, Trouble
+from bot.rules.text import NUMBER
 from bot.shelf import Shelf
+from bot.surgery import colours, whole_word, with_articles
+from bot.triggers import SUBJECTS, shown_in, spoken
 from engine.bases.vocabulary import UnknownWord
 from engine.catalog import LoraCard
 from engine.errors import AtelierError, DiskFull, Invalid, NameTaken, ShippedName, TrainingDiverged, UnknownLora
@@ -19,6 +22,13 @@ CALM = (
     "it happens again, report incident {incident}."
 )
 GREETING = "Hello. Say what to draw, for example “{example}”, or ask what there is."
+THANKS = "You are welcome. Say what to change, or what to draw next."
+CONCEPT = (
+    "A LoRA is a small add-on that has learnt one style, character or product from a few pictures; "
+    "{base} draws with it, and its weight says how strongly it shows. A trigger is the made-up word, "
+    "such as “{trigger}”, that calls it in the prompt: you say the LoRA's name, and I put the trigger in. "
+    "Ask “which LoRAs are there?” or “how do I train one?”."
+)
 OPTION = re.compile(r"(?<!\w)--([a-z])")  # of the command line; in words it is said without dashes
 HELP = (
     "I draw pictures with LoRAs and learn new ones. Try: “{example}”; “a product shot of a mug "
@@ -64,9 +74,48 @@ def started(plan: TrainPlan, notes: Sequence[str], intent: str) -> Reply:
     return Reply(text=_joined(text, *notes), intent=intent, progress=stage)
 
 
-def drawn(plan: ImagePlan, order: Order, saved: Sequence[SavedPicture], notes: Sequence[str], intent: str) -> Reply:
-    text = _joined(stack_said(order.stack), numbers_said(plan), f"Prompt: “{plan.prompt}”.", *notes)
-    return Reply(text=text, intent=intent, pictures=tuple(Shown(file=p.file, recipe=p.recipe) for p in saved))
+def drawn(planned: Planned, saved: Sequence[SavedPicture], shelf: Shelf, unable: Sequence[str], intent: str) -> Reply:
+    """What it shows; the LoRAs, and why; numbers and prompt; what it is `unable` to draw, and notes. A line each."""
+    plan, order = planned.plan, planned.order
+    assert isinstance(plan, ImagePlan)
+    assert order is not None
+    numbers = f"{numbers_said(plan)[:-1]}, prompt “{plan.prompt}”."
+    lead = shown_said(order, plan.count, shelf, is_sure=not unable)
+    hint = "Say “stronger” or “weaker”." if intent == "style_transfer" else ""
+    lines = (lead, stack_said(order.stack), numbers, _joined(*unable, *planned.notes, hint))
+    pictures = tuple(Shown(file=p.file, recipe=p.recipe) for p in saved)
+    return Reply(text="\n".join(line for line in lines if line), intent=intent, pictures=pictures)
+
+
+def shown_said(order: Order, count: int, shelf: Shelf, is_sure: bool = True) -> str:
+    """'Here is the Brewster teapot on a podium.', in a marketer's words: no trigger, no number."""
+    scene, subject = order.scene, order.scene.subject
+    for card in (shelf.card(chosen.name) for chosen in order.stack):
+        if card.kind in SUBJECTS:
+            subject = _titled(subject, card)
+    style = f"{scene.style} style" if scene.style else ""
+    what = with_articles(shown_in(subject, scene.place) + (f", {style}" if style else ""))
+    if not what:
+        return "Here is your picture." if count == 1 else f"Here are your {count} pictures."
+    if count > 1:
+        return f"Here are {count} {'pictures of' if is_sure else 'tries at'} {what}."
+    if not is_sure:
+        return f"Here is my try at {what}."
+    several = re.match(rf"(?:{NUMBER}|some)\s+\w+s\b", what, re.IGNORECASE) and not re.match("(?:one|1) ", what)
+    return f"Here {'are' if several else 'is'} {what}."
+
+
+def _titled(subject: str, card: LoraCard) -> str:
+    """The LoRA's title where its name, its trigger or its class word stands: 'Inky', 'the Brewster teapot'."""
+    word = re.escape(card.word)
+    is_bare = card.kind == "product" and not whole_word(card.word).search(card.title)
+    title = f"{card.title} {card.word}" if is_bare else card.title
+    article = "the " if card.kind == "product" else ""
+    for said in (rf"(?:{spoken(card)}|{re.escape(card.trigger)})(?: {word})?", word or "(?!)"):
+        pattern = rf"(?<!\w)(?:(?:the|an?|our) )?((?:(?:{'|'.join(colours())}) )?){said}(?!\w)"
+        if match := re.search(pattern, subject, re.IGNORECASE):
+            return f"{subject[: match.start()]}{article}{match[1]}{title}{subject[match.end() :]}"
+    return subject
 
 
 def stack_said(stack: Sequence[Chosen]) -> str:
@@ -83,9 +132,24 @@ def numbers_said(plan: ImagePlan) -> str:
 
 
 def unknown_said(unknown: Iterable[UnknownWord], base: str) -> tuple[str, ...]:
-    """A sentence for each word that the base has never seen, with what it can draw instead."""
-    nearest = {word.word: f"; nearest: {', '.join(word.near)}" if word.near else "" for word in unknown}
-    return tuple(f"No “{word}” on {base}{near}." for word, near in nearest.items())
+    """The words that the base has never seen, with what it can draw instead, and what it never draws."""
+    people, real, plain, found = list[str](), list[str](), list[str](), list[str]()
+    for word in unknown:
+        if word.near:
+            found.append(f"No “{word.word}” on {base}; nearest: {', '.join(word.near)}.")
+        else:
+            (people if word.is_person else real if word.is_realism else plain).append(f"“{word.word}”")
+    return (
+        *found,
+        *([f"{base} does not know {_listed(plain)}."] if plain else []),
+        *([f"{base} draws no people ({_listed(people)})."] if people else []),
+        *([f"{base} draws no photographs ({_listed(real)})."] if real else []),
+    )
+
+
+def _listed(things: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join(part for part in (", ".join(things[:-1]), *things[-1:]) if part)
 
 
 def learnt(card: LoraCard, planned: Planned, intent: str) -> Reply:
@@ -141,8 +205,8 @@ def answer(question: Question, talk: Conversation, shelf: Shelf) -> str:
             return _lora(shelf.card(question.about))
         case "drawable":
             return _drawable(question.about, shelf)
-        case "last" | "settings":
-            return _last(question, talk, shelf)
+        case "last" | "settings" | "reasons" | "file":
+            return _of_last(question, talk, shelf)
         case "licence":
             return _licences(question, talk, shelf)
         case _:
@@ -155,6 +219,10 @@ def _in_general(question: Question, shelf: Shelf) -> str:
             return _loras(shelf)
         case "training":
             return HOW_TO_TRAIN
+        case "concept":
+            return CONCEPT.format(base=shelf.base.title, trigger=_first_trigger(shelf))
+        case "thanks":
+            return THANKS
         case "greeting":
             return GREETING.format(example=_example(shelf))
         case _:
@@ -164,6 +232,10 @@ def _in_general(question: Question, shelf: Shelf) -> str:
 def _example(shelf: Shelf) -> str:
     characters = shelf.of_kind("character")
     return f"draw {characters[0].title} at the beach" if characters else "a red mug on a podium"
+
+
+def _first_trigger(shelf: Shelf) -> str:
+    return next((card.trigger for card in shelf.catalog.list()), "zqx")
 
 
 def _first_style(shelf: Shelf) -> str:
@@ -227,10 +299,41 @@ def _drawable(about: str, shelf: Shelf) -> str:
     )
 
 
-def _last(question: Question, talk: Conversation, shelf: Shelf) -> str:
+def _of_last(question: Question, talk: Conversation, shelf: Shelf) -> str:
     if talk.last is None:
-        return "There is no picture in this conversation yet."
-    shot = talk.last
+        return "There is no picture in this conversation yet, and I remember none from before it."
+    match question.topic:
+        case "reasons":
+            reasons = [_reason(chosen, shelf) for chosen in talk.last.order.stack if chosen.weight]
+            return _joined(*reasons) or stack_said(())
+        case "file":
+            files = _listed([str(file) for file in talk.last.files])
+            return f"The last picture was saved as {files}." if files else "I do not know where it was saved."
+        case _:
+            return _last(question, talk.last, shelf)
+
+
+def _reason(chosen: Chosen, shelf: Shelf) -> str:
+    """Why a LoRA is in the stack, as a sentence."""
+    card = shelf.card(chosen.name)
+    named = chosen.why in (card.summary.partition(":")[0], "you named it")
+    why = {
+        "style": (f"you named it ({chosen.why})" if chosen.why != "you named it" else chosen.why)
+        if named
+        else "it is our brand's style, which a brand asset gets",
+        "quality": "you named it"
+        if named
+        else f"it is added to every picture for clean edges; say “without {card.name}” to leave it out",
+        "character": f"it is {chosen.why}"
+        if chosen.why.startswith(("our ", "in "))
+        else "it is the character you named",
+        "product": f"it is {chosen.why}" if chosen.why.startswith(("our ", "in ")) else "it is the product you named",
+        "subject": "it is the subject you named",
+    }[card.kind]
+    return f"{card.name} {chosen.weight:g}: {why}."
+
+
+def _last(question: Question, shot: Shot, shelf: Shelf) -> str:
     about = ""
     if question.about and all(c.name != question.about for c in shot.order.stack):
         about = f"{question.about} was not used."

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from engine.errors import Invalid
+
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -27,7 +29,10 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _whole(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+        try:
+            return home.expanduser().absolute()
+        except RuntimeError:
+            raise Invalid("home", f"there is no user as in {home}", "Name a folder: --home DIR.") from None
 
 
 def stay_offline() -> None:

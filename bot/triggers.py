@@ -32,7 +32,7 @@ def prompt_of(order: Order, cards: Mapping[str, LoraCard]) -> str:
         subject = re.sub(rf"(?:\b[Aa]n?\s+)?{mark}", phrase, subject)
     prompt = filled(
         order.genre,
-        {"shown": _shown(subject, scene.place), "subject": subject, "place": scene.place, "style": scene.style},
+        {"shown": shown_in(subject, scene.place), "subject": subject, "place": scene.place, "style": scene.style},
     )
     ahead = [
         _phrase(card)
@@ -40,6 +40,14 @@ def prompt_of(order: Order, cards: Mapping[str, LoraCard]) -> str:
         if card.kind not in SUBJECTS and card.trigger and not whole_word(card.trigger).search(prompt)
     ]
     return with_articles(" ".join([*ahead, prompt]).strip()) or "a picture"
+
+
+def words_of(prompt: str, cards: Iterable[LoraCard]) -> str:
+    """The way back: a prompt without triggers, a subject's LoRA under its own name."""
+    for card in cards:
+        trigger = rf"(?<!\w){re.escape(card.trigger)}(?: {re.escape(card.word)})?(?!\w)"
+        prompt = re.sub(trigger, card.title if card.kind in SUBJECTS else "", prompt, flags=re.IGNORECASE)
+    return " ".join(prompt.split())
 
 
 def _phrase(card: LoraCard) -> str:
@@ -78,7 +86,7 @@ def _unbind(subject: str, cards: Iterable[LoraCard]) -> str:
     return subject
 
 
-def _shown(subject: str, place: str) -> str:
+def shown_in(subject: str, place: str) -> str:
     """Subject and place as one phrase: 'a mug on a podium', 'a mug, teal background'."""
     if not place:
         return subject

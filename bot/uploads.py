@@ -6,9 +6,7 @@ Content decides what a file is, never its name. What leaves here is a plain RGB 
 import hashlib
 import io
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -16,13 +14,16 @@ from pathlib import Path, PurePath
 from PIL import Image
 
 from engine.errors import Invalid, TooFewPictures
+from engine.files import read_bounded
 from engine.plans import PICTURES, Example
+from engine.recipes import BROKEN, MAX_PICTURE, PNG, TOO_LARGE
 
 MAX_BYTES = 20_000_000
-MAX_PIXELS = 16_800_000
 MIN_SIDE = 32
 TOO_MANY_BYTES = f"it is larger than {MAX_BYTES // 1_000_000} MB"
 FORMATS = ("PNG", "JPEG", "WEBP")
+MAGIC = re.compile(PNG + rb"|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)  # how files of these begin
+DAMAGED = "it is damaged or cut short"
 FEWEST, MOST = PICTURES
 ENOUGH = 10
 TRAINING_SIDE = 1024  # pixels of the shorter side: more than any base is trained at
@@ -39,8 +40,6 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
-TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # odd metadata, which we drop
 
@@ -77,7 +76,7 @@ def check_picture(data: bytes, name: str, shorter_side: int | None = None) -> Up
         try:
             picture = _plain(opened)
         except BROKEN:
-            raise Invalid(shown, "it is damaged or cut short", "Export or send it anew.") from None
+            raise Invalid(shown, DAMAGED, "Export or send it anew.") from None
     if shorter_side is not None and min(picture.size) > shorter_side:
         scale = shorter_side / min(picture.size)
         width, height = (round(side * scale) for side in picture.size)
@@ -89,14 +88,14 @@ def check_picture(data: bytes, name: str, shorter_side: int | None = None) -> Up
 
 def read_folder(folder: Path, caption: str | None, trigger: str, word: str) -> Dataset:
     """`dataset_of` the files in a folder; hidden ones and folders within it are not looked at."""
-    if not folder.is_dir():
-        raise Invalid("pictures", f"there is no folder {folder}", "Name a folder with 4 to 30 pictures.")
     try:
         paths = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     except PermissionError:
         raise Invalid(
             "pictures", f"the folder {folder} may not be read", "Change its rights or name another."
         ) from None
+    except OSError:  # it is none, or has a name that none can have
+        raise Invalid("pictures", f"there is no folder {folder}", "Name a folder with 4 to 30 pictures.") from None
     return dataset_of([(path.name, path) for path in paths], caption, trigger, word)
 
 
@@ -111,7 +110,7 @@ def dataset_of(files: Iterable[tuple[str, bytes | Path]], caption: str | None, t
     pictures = [(name, source) for name, source in files if not name.lower().endswith(".txt")]
     uploads, left_out = _good(pictures)
     named = {stem for name, _ in pictures for stem in (name, PurePath(name).stem)}
-    left_out += [f"{stem}.txt: there is no picture of that name" for stem in texts if stem not in named]
+    left_out += [f"{_shown(f'{stem}.txt')}: there is no picture of that name" for stem in texts if stem not in named]
     if len(uploads) < FEWEST:
         more = [f"{len(left_out) - NAMED} more"] if len(left_out) > NAMED else []
         raise TooFewPictures(len(uploads), FEWEST, tuple(left_out[:NAMED] + more))
@@ -121,7 +120,7 @@ def dataset_of(files: Iterable[tuple[str, bytes | Path]], caption: str | None, t
         try:
             said = _text(source) if source is not None else ""
         except ValueError as error:
-            left_out.append(f"{PurePath(name).stem}.txt: {error}")
+            left_out.append(f"{_shown(f'{PurePath(name).stem}.txt')}: {error}")
             said = ""
         examples.append(Example(upload.name, upload.data, caption_with(trigger, word, said or caption or "")))
     return Dataset(tuple(examples), tuple(left_out), _notes(len(uploads), len(pictures)))
@@ -184,13 +183,12 @@ def _content(name: str, source: bytes | Path) -> bytes:
 def _text(source: bytes | Path) -> str:
     """A caption file's text; ValueError says why it is not one."""
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
-        text = data.decode("utf-8-sig")
+        if (len(source) if isinstance(source, bytes) else source.stat().st_size) > MAX_CAPTION:
+            raise ValueError(f"it is longer than {MAX_CAPTION:,} bytes")
+        data = source if isinstance(source, bytes) else read_bounded(source, MAX_CAPTION)
+        return data.decode("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError):
         raise ValueError("it is not text in UTF-8") from None
-    if len(data) > MAX_CAPTION:
-        raise ValueError(f"it is longer than {MAX_CAPTION:,} bytes")
-    return text.strip()
 
 
 def _open(data: bytes, shown: str) -> Image.Image:
@@ -200,19 +198,21 @@ def _open(data: bytes, shown: str) -> Image.Image:
     except TOO_LARGE:
         raise _too_large(shown) from None
     except BROKEN:
+        if MAGIC.match(data):
+            raise Invalid(shown, DAMAGED, "Export or send it anew.") from None
         why = "it is not a PNG, JPEG or WebP picture" if data else "it is empty"
         raise Invalid(shown, why, "Send a PNG, JPEG or WebP picture.") from None
 
 
 def _check_size(size: tuple[int, int], shown: str) -> None:
-    if size[0] * size[1] > MAX_PIXELS:
+    if size[0] * size[1] > MAX_PICTURE:
         raise _too_large(shown)
     if min(size) < MIN_SIDE:
         raise Invalid(shown, f"it has {size[0]}x{size[1]} pixels", f"Send one of {MIN_SIDE} pixels a side or more.")
 
 
 def _too_large(shown: str) -> Invalid:
-    return Invalid(shown, f"it has more than {MAX_PIXELS / 1e6:g} megapixels", "Send it at a smaller size.")
+    return Invalid(shown, f"it has more than {MAX_PICTURE / 1e6:g} megapixels", "Send it at a smaller size.")
 
 
 def _plain(opened: Image.Image) -> Image.Image:

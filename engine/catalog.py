@@ -7,25 +7,25 @@ A folder NAME holds lora.toml (the card), weights.safetensors, preview.png and p
 import hashlib
 import io
 import logging
+import os
 import re
 import secrets
 import shutil
-import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from engine.errors import ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora
-from engine.files import sync_folder, write_synced, writing
+from engine.errors import BadLoraFile, ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora, UnlikeItsCard
+from engine.files import read_bounded, read_manifest, reading, reason, sync_folder, write_synced, writing
 from engine.jobs import Trained
-from engine.plans import Kind, LoraRef, Prior, TrainPlan
+from engine.plans import MAX_TRIGGER, MAX_WEIGHT, Kind, LoraRef, Prior, TrainPlan
 
 log = logging.getLogger(__name__)
 
@@ -34,39 +34,50 @@ STAGING = ".staging"
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHA256 = r"[0-9a-f]{64}"
 PICTURE_SIDE = 512
+MAX_WEIGHTS = 1_000_000_000  # bytes
 DEFAULT_WEIGHTS: dict[Kind, float] = {"style": 0.8, "quality": 0.5}  # the other kinds: as trained
 SAID_BY_TRAINER = ("family", "alpha", "word", "final_loss", "seconds", "title", "summary", "aliases", "weight",
                    "licence", "commercial", "provenance")  # fmt: skip
 
 
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it is not one line of printable text")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line), Field(max_length=1_000)]
+Word = Annotated[Line, Field(max_length=MAX_TRIGGER)]
+
+
 class LoraCard(BaseModel):
     """What there is to know of a LoRA before its weights are read. `weight` is the strength to begin with."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     name: str
     folder: Path
     shipped: bool
-    title: str
-    trigger: str
-    word: str = ""
+    title: Line
+    trigger: Word
+    word: Word = ""
     kind: Kind
-    base: str
-    family: str
+    base: Line
+    family: Line
     rank: int
     alpha: float
     sha256: str = Field(pattern=f"^{SHA256}$")
-    licence: str = "unstated"
+    licence: Line = "unstated"
     commercial: bool = False
-    weight: float = 0.8
-    summary: str = ""
-    aliases: tuple[str, ...] = ()
+    weight: float = Field(default=0.8, ge=-MAX_WEIGHT, le=MAX_WEIGHT)
+    summary: Line = ""
+    aliases: tuple[Line, ...] = ()
     steps: int = 0
     seed: int = 0
     prior: Prior = "none"
-    created: str = ""
+    created: Line = ""
     pictures: int = 0
-    provenance: str = ""
+    provenance: Line = ""
     final_loss: float | None = None
     seconds: float | None = None
 
@@ -101,13 +112,16 @@ class Catalog:
 
     def weights(self, ref: LoraRef) -> bytes:
         """The very file that `ref` pins; `UnknownLora` if it is gone, `ChangedLora` if it is another now."""
+        card = self.get(ref.name)
         try:
-            data = (self.get(ref.name).folder / WEIGHTS).read_bytes()
+            data = read_bounded(card.folder / WEIGHTS, MAX_WEIGHTS)
         except FileNotFoundError:
             raise UnknownLora(ref.name) from None
+        except (OSError, ValueError) as error:
+            raise BadLoraFile(ref.name, reason(error)) from error
         found = hashlib.sha256(data).hexdigest()
         if found != ref.sha256:
-            raise ChangedLora(ref.name, ref.sha256, found)
+            raise (UnlikeItsCard if card.sha256 == ref.sha256 else ChangedLora)(ref.name, ref.sha256, found)
         return data
 
     def check_name(self, name: str, replace: bool = False) -> None:
@@ -115,9 +129,9 @@ class Catalog:
         if not SLUG.fullmatch(name):
             why = f"“{name}” is not a name that a folder can have"
             raise Invalid("name", why, "Use 1 to 64 of a–z, 0–9, - and _, beginning with a letter or a digit.")
-        if (self.shipped / name).exists():
+        if os.path.lexists(self.shipped / name):  # a link that leads nowhere has the name too
             raise ShippedName(name)
-        if not replace and (self.own / name).exists():
+        if not replace and os.path.lexists(self.own / name):
             raise NameTaken(name)
 
     def add(self, plan: TrainPlan, trained: Trained) -> LoraCard:
@@ -144,12 +158,12 @@ class Catalog:
     def _move_in(self, staged: Path, plan: TrainPlan) -> None:
         """The last step, after which the LoRA is there; an earlier one of the name waits aside until then."""
         target, aside = self.own / plan.name, staged.with_name(f"{staged.name}.old")
-        if plan.replace and target.exists():
+        if plan.replace and os.path.lexists(target):
             target.rename(aside)
         try:
             staged.rename(target)
         except OSError as error:
-            if aside.exists():
+            if os.path.lexists(aside):
                 aside.rename(target)
             if target.exists() and not plan.replace:  # someone took the name meanwhile
                 raise NameTaken(plan.name) from error
@@ -158,7 +172,9 @@ class Catalog:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _cards(self, root: Path) -> Iterator[LoraCard]:
-        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        with reading(root):
+            inside = sorted(root.iterdir()) if root.is_dir() else []
+        for folder in inside:
             if folder.is_dir() and not folder.name.startswith("."):
                 card = self._card_of(folder)
                 if card is not None:
@@ -184,14 +200,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _read_card(folder: Path, shipped: bool) -> LoraCard | None:
     try:
-        said = tomllib.loads((folder / MANIFEST).read_text("utf-8"))
+        said = read_manifest(folder / MANIFEST)
         if not SLUG.fullmatch(folder.name):
             raise ValueError("the folder's name is not one that a LoRA can have")
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"it has no {WEIGHTS}")
         return LoraCard.model_validate({**said, "name": folder.name, "folder": folder, "shipped": shipped})
     except (OSError, ValueError) as error:
-        log.warning("left out of the catalog: %s: %s", folder, error)
+        log.warning("left out of the catalog: %s: %s", folder, reason(error))
         return None
 
 

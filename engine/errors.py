@@ -153,6 +153,34 @@ class ChangedLora(UserError):
 
 
 @dataclass(eq=False)
+class UnlikeItsCard(ChangedLora):
+    """The catalog's own file is not the one that its card pins (`wanted`)."""
+
+    @property
+    def message(self) -> str:
+        return f"The LoRA “{self.name}” is not as its card says: its file is {self.found[:12]}, not {self.wanted[:12]}."
+
+    @property
+    def hint(self) -> str:
+        return "Put the file back that the card was written for, or train the LoRA again."
+
+
+@dataclass(eq=False)
+class NoPicture(UserError):
+    """With these LoRAs the base computes no picture but NaNs."""
+
+    loras: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return f"With {', '.join(self.loras)} in the stack no picture came out: its values are not numbers."
+
+    @property
+    def hint(self) -> str:
+        return "Use lower weights, or leave one out."
+
+
+@dataclass(eq=False)
 class NameTaken(UserError):
     name: str
 

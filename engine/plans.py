@@ -4,7 +4,6 @@ A plan is complete: names are resolved, the seed is drawn, every LoRA is pinned 
 never tensors or local paths, so that a worker elsewhere needs no shared disk.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +24,7 @@ MAX_PROMPT = 4_000
 MAX_PIXELS = 4_200_000
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**32 - 1
+MAX_TRIGGER = 64
 RANKS = (4, 64)
 TRAIN_STEPS = (1, 4_000)
 PICTURES = (4, 30)
@@ -34,8 +34,23 @@ DEFAULT_RANK = 16
 
 def check_range(what: str, value: float, low: float, high: float) -> None:
     """Raise `Invalid` unless low ≤ value ≤ high; NaN and infinities are outside every range."""
-    if not (math.isfinite(value) and low <= value <= high):
-        raise Invalid(what, f"{value:.10g} is out of range", f"Choose a value from {low:.10g} to {high:.10g}.")
+    if not low <= value <= high:
+        raise Invalid(what, f"{brief(value)} is out of range", f"Choose a value from {brief(low)} to {brief(high)}.")
+
+
+def brief(value: float) -> str:
+    """A number as a sentence has it; of a whole number that is too long for one, how long it is."""
+    if isinstance(value, int) and abs(value) >= 10**10:
+        return f"a number of {len(str(abs(value)))} digits"
+    return f"{value:.10g}"
+
+
+def check_text(what: str, text: str) -> None:
+    """Raise `Invalid` for bytes that were no UTF-8: half characters, which nothing downstream can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(what, "it is not text in UTF-8", "Type it anew.") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,10 +113,11 @@ class ImagePlan:
         for what, text in (("prompt", self.prompt), ("negative", self.negative)):
             if len(text) > MAX_PROMPT:
                 raise Invalid(what, f"{len(text):,} characters are too many", f"Use {MAX_PROMPT:,} at the most.")
+            check_text(what, text)
         check_range("n", self.count, 1, MAX_COUNT)
         check_range("steps", self.steps, 1, MAX_STEPS)
         check_range("guidance", self.guidance, 0, MAX_GUIDANCE)
-        check_range("seed", self.seed, 0, MAX_SEED)
+        check_range("seed", self.seed, 0, MAX_SEED - (self.count - 1))  # the last one's, too
         if self.sampler not in SAMPLERS:
             raise Invalid("sampler", f"there is none named “{self.sampler}”", f"Choose one of {', '.join(SAMPLERS)}.")
         check_range("strength", self.strength, 0.01, 1)
@@ -110,10 +126,11 @@ class ImagePlan:
             raise Invalid("mask", "there is no picture that it belongs to", "Name the picture to edit as well.")
 
     def _check_size(self) -> None:
+        said = f"{brief(self.width)}x{brief(self.height)}"
         if self.width < 1 or self.height < 1:
-            raise Invalid("size", f"{self.width}x{self.height} has no pixels", "Say for example --size 256x256.")
+            raise Invalid("size", f"{said} has no pixels", "Say for example --size 256x256.")
         if self.width * self.height > MAX_PIXELS:
-            raise Invalid("size", f"{self.width}x{self.height} is more than 4.2 megapixels", "Ask for fewer pixels.")
+            raise Invalid("size", f"{said} is more than 4.2 megapixels", "Ask for fewer pixels.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +166,11 @@ class TrainPlan:
         check_range("steps", self.steps, *TRAIN_STEPS)
         check_range("seed", self.seed, 0, MAX_SEED)
         check_range("pictures", len(self.examples), *PICTURES)
+        for what, text in (("trigger", self.trigger), ("class word", self.word)):
+            if len(text) > MAX_TRIGGER or not text.isprintable():
+                raise Invalid(what, f"it is not one line of at most {MAX_TRIGGER} characters", "Choose a short word.")
+        for example in self.examples:
+            check_text(f"caption of {example.name}", example.caption)
         if self.prior == "class" and not self.word:
             raise Invalid("prior", "“class” draws pictures of the class word, and there is none", "Add --class WORD.")
 

@@ -36,6 +36,7 @@ class JobQueue:
     async def follow(self, plan: Plan, out: Path | None = None) -> AsyncGenerator[Progress | Saved | LoraCard]:
         """Progress…, then what was kept. Closing it cancels the work; nothing half-made is kept."""
         if isinstance(plan, ImagePlan):
+            self._store.check_out(out)
             for data in (plan.image, plan.mask):
                 if data is not None:
                     self._store.save_input(data)

@@ -7,6 +7,8 @@ form that AUTOMATIC1111's web UI writes and most viewers show.
 import hashlib
 import io
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,11 @@ from engine.plans import ImagePlan, Kind, LoraRef, LoraStack
 
 VERSION = "0.1.0"
 OURS, A1111 = "atelier", "parameters"
+PNG = b"\x89PNG\r\n\x1a\n"
+MAX_PICTURE = 16_800_000  # pixels of a picture from outside
+# What Pillow raises at a broken picture, and at one too large:
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 A1111_SAMPLERS = {"dpm++": "DPM++ 2M", "euler": "Euler", "euler a": "Euler a", "ddim": "DDIM", "unipc": "UniPC"}
 
 
@@ -122,10 +129,16 @@ def a1111(recipe: Recipe) -> str:
 def _read(data: bytes, name: str) -> Recipe:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PICTURE:
+                raise Image.DecompressionBombError
             image.load()
             text = getattr(image, "text", {}).get(OURS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise Invalid(name, "it is not a PNG picture", "Name a picture that Atelier drew.") from None
+    except TOO_LARGE:
+        why = f"it has more than {MAX_PICTURE / 1e6:g} megapixels"
+        raise Invalid(name, why, "Name a picture as Atelier saved it.") from None
+    except BROKEN:
+        why = "it is damaged or cut short" if data.startswith(PNG) else "it is not a PNG picture"
+        raise Invalid(name, why, "Name a picture that Atelier drew.") from None
     if text is None:
         raise Invalid(
             name, "it carries no recipe", "Name a picture that Atelier drew, not a copy without its metadata."

@@ -14,7 +14,7 @@ from engine.catalog import Catalog
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
 from engine.diffusion.resident import Resident
-from engine.errors import OutOfMemory, WrongBase
+from engine.errors import NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, TrainPlan
 from engine.training.loop import train
@@ -43,6 +43,7 @@ class Runners:
     def resident(self, name: str) -> Resident:
         base = bases.find(name, self._home)
         if self._resident is None or self._resident.base != base:
+            base.check_whole()
             self._resident = None  # the old one goes before the new one comes
             dtype = torch.float32 if self._device.type == "cpu" else getattr(torch, base.precision)
             self._resident = Resident(base, self._device, dtype)
@@ -81,12 +82,22 @@ class Runners:
                         "drawing", stroke.step, stroke.steps, k + 1, plan.count, preview=preview(resident, stroke.clean)
                     )
                 assert stroke is not None  # a plan has one step at least
-                image = finish(resident, stroke.latents)
+                image = _finished(resident, stroke, plan)
                 if source is not None and mask is not None:
                     image = Image.composite(image, source.convert("RGB"), mask.convert("L"))
                 recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device))
                 pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
+
+
+def _finished(resident: Resident, stroke: Stroke, plan: ImagePlan) -> Image.Image:
+    """The picture; NaNs that LoRAs bring about are for the person to mend, others are a fault of ours."""
+    try:
+        return finish(resident, stroke.latents)
+    except FloatingPointError:
+        if not plan.stack.refs:
+            raise
+        raise NoPicture(tuple(ref.name for ref in plan.stack.refs)) from None
 
 
 def made_with(device: torch.device) -> dict[str, str | int]:

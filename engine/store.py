@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from engine.errors import Invalid
-from engine.files import write_whole, writing
+from engine.files import check_writable, write_whole, writing
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 STEM_LENGTH = 50  # characters: with four bytes each and a number, still a file name
@@ -18,9 +18,13 @@ class Store:
     def __init__(self, home: Path) -> None:
         self.home = home
 
+    def check_out(self, out: Path | None) -> None:
+        """Raise what `save_picture` would, before anything is drawn."""
+        check_writable(out or self._today())
+
     def save_picture(self, png: bytes, out: Path | None, stem: str) -> Path:
         """Save under a name that nothing has yet, in `out` or today's folder: fox.png, fox-2.png, …"""
-        folder = out or self.home / "pictures" / date.today().isoformat()
+        folder = out or self._today()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             path = _reserve(folder, re.sub(r"[^\w-]+", "-", stem)[:STEM_LENGTH].strip("-_") or "picture")
@@ -49,6 +53,9 @@ class Store:
                 return data
         why = f"the one with sha256 {sha256[:12]}… is not kept under {self.home}"
         raise Invalid("input picture", why, "Give the picture that the recipe began with, or the --home that has it.")
+
+    def _today(self) -> Path:
+        return self.home / "pictures" / date.today().isoformat()
 
 
 def _reserve(folder: Path, stem: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bot import tags
-from bot.commands.files import read_file, read_picture, write_file
+from bot.commands.files import check_target, read_file, read_picture, write_file
 from bot.commands.terminal import Terminal
 from bot.sheets import sheet
 from bot.wiring import Studio
@@ -16,7 +16,7 @@ from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
 from engine.errors import Invalid, WrongBase
 from engine.jobs import Progress
-from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan, LoraRef, LoraStack
+from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan, LoraRef, LoraStack, brief, check_range
 from engine.queue import Saved, SavedPicture
 from engine.recipes import plan_from, read_recipe
 
@@ -64,8 +64,11 @@ async def again(studio: Studio, picture: Path, out: Path | None, terminal: Termi
 async def grid(studio: Studio, wish: Wish, seeds: int, terminal: Terminal) -> None:
     """One prompt over the weights of one LoRA (across) and over seeds (down), as a labelled sheet."""
     if not 1 <= seeds <= MOST_SEEDS:
-        raise Invalid("--seeds", f"{seeds} is out of range", f"Choose from 1 to {MOST_SEEDS}.")
+        raise Invalid("--seeds", f"{brief(seeds)} is out of range", f"Choose from 1 to {MOST_SEEDS}.")
     plan, notes, name, weights = _grid_plan(studio, wish)
+    check_range("seed", plan.seed, 0, MAX_SEED - (seeds - 1))
+    if wish.out:
+        check_target(wish.out)
     _say(notes, terminal)
     pictures: list[list[SavedPicture]] = []
     for weight in weights:
@@ -159,7 +162,7 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
     plan = ImagePlan(
         prompt=prompt,
         base=base.name,
-        seed=secrets.randbelow(MAX_SEED - MAX_COUNT) if wish.seed is None else wish.seed,
+        seed=secrets.randbelow(MAX_SEED - MOST_SEEDS) if wish.seed is None else wish.seed,
         width=width,
         height=height,
         steps=base.defaults.steps if wish.steps is None else wish.steps,
@@ -211,7 +214,7 @@ def _theirs(cards: list[LoraCard]) -> list[str]:
 def _unknown_words(base: Base, prompt: str, cards: list[LoraCard]) -> tuple[str, ...]:
     vocabulary = Vocabulary.of(base)
     unknown = vocabulary.unknown(prompt, _theirs(cards)) if vocabulary else ()
-    return tuple(f"no “{u.word}” on {base.title}; nearest: {', '.join(u.near)}" for u in unknown)
+    return tuple(f"no “{u.word}” on {base.title}{'; nearest: ' if u.near else ''}{', '.join(u.near)}" for u in unknown)
 
 
 def _report(pictures: tuple[SavedPicture, ...], notes: tuple[str, ...], terminal: Terminal) -> None:

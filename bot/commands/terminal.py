@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bot.message import printable
 from engine.errors import AtelierError, Cancelled, TryLater, UserError
 
 DONE, OURS, MISTAKE, LATER, INTERRUPTED = 0, 1, 2, 3, 130
@@ -40,7 +41,7 @@ class Terminal:
 
     def result(self, data: dict[str, Any], lines: Iterable[str]) -> None:
         self._finish_line()
-        text = json.dumps(data, ensure_ascii=False, default=str) if self.as_json else "\n".join(lines)
+        text = json.dumps(data, default=str) if self.as_json else printable("\n".join(lines))
         sys.stdout.write(text + "\n" if text else "")
         sys.stdout.flush()
 
@@ -48,12 +49,12 @@ class Terminal:
         """A line of conversation: on stdout, but where that belongs to the JSON."""
         self._finish_line()
         out = sys.stderr if self.as_json else sys.stdout
-        out.write(text + "\n")
+        out.write(printable(text) + "\n")
         out.flush()
 
     def note(self, text: str) -> None:
         self._finish_line()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
         sys.stderr.flush()
 
     def progress(self, event: Going) -> None:
@@ -75,9 +76,9 @@ class Terminal:
         self._finish_line()
         if self.as_json:
             said = {"code": error.code, "message": error.message, "hint": error.hint}
-            sys.stdout.write(json.dumps({"error": said}, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps({"error": said}) + "\n")
         else:
-            sys.stderr.write(f"atelier: {error.message} {error.hint}".rstrip() + "\n")
+            sys.stderr.write(printable(f"atelier: {error.message} {error.hint}").rstrip() + "\n")
         return exit_code(error)
 
     def _words(self, event: Going, done: int, total: int) -> str:

@@ -33,6 +33,11 @@ STOP = r"(?=$|[,.;!?]|\s+(?:and|but|please|instead|too|as well|from|then|again|t
 PICTURE = r"(?:picture|image|photo|one|version|result|drawing|shot|scene|everything|rest)"
 SUBJECT = rf"(?:{PRONOUN}|that|this|them|the {PICTURE})"
 
+VAGUE = (
+    rf"(?:\b(?:make|let|have|give|get|add)\s+)?(?:\b{SUBJECT}\s+)?(?:\b(?:look|to|be|a|an|bit|little|lot|much|way|even|"
+    rf"some|more|less|extra|of)\s+){{0,6}}{any_of(words('chat', 'vague_changes'))}(?:\s+(?:more|a bit|a lot))?{STOP}"
+)
+
 
 @dataclass
 class Edits:
@@ -140,6 +145,8 @@ def _take_unable(text: Text, edits: Edits) -> None:
         r"straighten|outpaint|animate)\b[^,.;]*?(?=$|[,.;]|\s+(?:and|but)\b)"
     ):
         edits.unread = match[0].strip()
+    if match := text.take(VAGUE):
+        edits.unread = " ".join(part for part in (edits.unread, tidy(match[0])) if part)
     text.take(r"\bkeep\s+(?:everything|all|the|its|his|her|it|that|this)?\s*[^,.;]*?(?=$|[,.;]|\s+(?:and|but)\b)")
     text.take(r"\b(?:be|a bit|a little|slightly|much|a lot|somewhat)(?=\s+(?:wide|tall|on|in|at|under)|[?!.]*$)")
     text.take(

@@ -20,6 +20,7 @@ SAID_WEIGHT = (
     r"(?:\s*(?:,?\s*(?:only )?at(?: a)?(?: weight)?(?: of)?|weight(?: of)?|with (?:a )?weight(?: "
     rf"of)?|[:=@(])\s*({FRACTION})(?![\w.])\)?|\s+(-?\d*\.\d+)(?![\w.]))?"
 )
+BESIDE = frozenset(words("style", "no_names"))  # what may stand beside "LoRA" and is not its name
 LEADING_WEIGHT = rf"(?:\b(?:at|with)?\s*({FRACTION}|half|full)(?:\s+(?:strength|weight))?(?:\s+of)?\s+)?"
 
 
@@ -172,11 +173,13 @@ def _unknown(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
     """LoRAs that are asked for as such and that there are none of; near spellings of those that there are."""
     found: dict[str, float | None] = {}
     ask = r"\b(?:in|with|using|use|apply|applying|and|add)\s+"
-    lora = rf"(?:{ask})?(?:\b(?:our|my|the|a)\s+)?\b([\w-]+)\s+(?:lora|adapter)\b{SAID_WEIGHT}"
+    name = rf"\"?({lexicon.styles}|[\w-]+)\"?"
+    after = rf"(?:{ask}|^)(?:the\s+)?(?:lora|adapter)(?:\s+(?:named|called)|:)?\s+{name}{SAID_WEIGHT}"
+    lora = rf"(?:{ask})?(?:\b(?:our|my|the|a)\s+)?(?<![\w-]){name}(?:\s+style)?\s+(?:lora|adapter)\b{SAID_WEIGHT}"
     ours = rf"{ask}(?:our|my)\s+(?:own )?([\w-]+(?:\s[\w-]+)?)[\s-]+(?:style|look|brand|aesthetic)\b{SAID_WEIGHT}"
-    for pattern in (lora, ours):
+    for pattern in (after, lora, ours):
         match = text.find(pattern)
-        if match and not _ordinary(match[1], lexicon):
+        if match and not _ordinary(match[1], lexicon if pattern is ours else None):
             text.take(pattern)
             found[match[1]] = _weight(match, after=1)
     for word in compiled(r"[\w-]{4,}").findall(text.rest):
@@ -186,7 +189,8 @@ def _unknown(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
     return found
 
 
-def _ordinary(word: str, lexicon: Lexicon) -> bool:
+def _ordinary(word: str, lexicon: Lexicon | None) -> bool:
+    """Names no LoRA; with a `lexicon`, a plain style does not either."""
     brand = load("words")["brand"]["marks"]["any"]
     common = {
         "a",
@@ -216,4 +220,5 @@ def _ordinary(word: str, lexicon: Lexicon) -> bool:
         "what",
         "training",
     }
-    return word.lower() in common or f"our {word}" in brand or bool(compiled(f"^{lexicon.styles}$").match(word))
+    is_style = lexicon is not None and bool(compiled(f"^{lexicon.styles}$").match(word))
+    return word.lower() in common or word.lower() in BESIDE or f"our {word}" in brand or is_style

@@ -5,7 +5,23 @@ from bot.rules.acts import opened
 from bot.rules.lexicon import Lexicon, spoken
 from bot.rules.text import any_of, compiled, tidy
 
+PRAISE = r"(?:perfect|great|lovely|awesome|wonderful|amazing|brilliant|excellent|fantastic|nice|cool|well done|love)"
+THANKS = rf"(?:thanks?|thank (?:you|u)|thx|cheers|{PRAISE})"
+BESIDE_THANKS = (
+    r"(?:many|a|lot|bunch|so|very|much|again|really|i|it|them|that'?s|it'?s|looks?|job|work|oh|wow|ok|okay|yes|you|for|"
+    r"that|this|all|team|atelier|everyone|guys|indeed|and|now|in advance)"
+)
 TOPICS: tuple[tuple[Topic, str], ...] = (
+    (
+        "concept",
+        r"\b(?:what(?:'s| is| are| does)|explain|define|meaning of)\s+(?:an?\s+|the\s+)?"
+        r"(?:loras?|adapters?|triggers?|trigger words?)(?:\s+(?:mean|for|do|and why))*\W*$",
+    ),
+    (
+        "file",
+        r"\b(?:where|which (?:file|folder)|what (?:file|folder))\b(?!.*\bloras?\b)"
+        r".*\b(?:saved?|stored?|kept|files?|folder|path|picture|image)\b",
+    ),
     (
         "training",
         r"\b(?:train(?:ing)?|teach|learn|fine-?tun\w+|dreambooth|how many (?:pictures|images|photos)|"
@@ -17,10 +33,11 @@ TOPICS: tuple[tuple[Topic, str], ...] = (
         r"\b(?:licen[cs]e[sd]?|commercial(?:ly)?|copyright|rights|sell|print|legal(?:ly)?|allowed|"
         r"cost|costs|price|pay|free|royalt\w+|attribution|credit|own the|owns|publish)\b",
     ),
+    ("reasons", r"\bwhy (?:these|those|that|this|the|did|do|is|are|was|were)\b|^why\W*$|\breasons?\b"),
     (
         "last",
         r"\b(?:did you|you (?:used?|chose|picked|did)|was (?:it|that|this|used)|were (?:used|they)|"
-        r"seed|prompt|recipe|settings? (?:of|for|did|were|was)|last (?:one|picture|image|time)|"
+        r"seeds?|prompts?|the weights?|recipe|settings? (?:of|for|did|were|was)|last (?:one|picture|image|time)|"
         r"that picture|this picture|the picture|made (?:it|that|this)|that look|why)\b",
     ),
 )
@@ -38,6 +55,12 @@ HELP = (
     r" begin)?|what (?:is|are) (?:you|this|atelier)|who are you|what can (?:you|i) do|commands|"
     r"how to start|get started|what to do|lost|confused|stuck)\b"
 )
+
+
+def is_thanks(said: str) -> bool:
+    """'Thanks a lot!', 'perfect': said of what is there, and asks for nothing."""
+    word = rf"(?:{THANKS}|{BESIDE_THANKS})(?:\W+|$)"
+    return compiled(rf"^(?:{word})+$").match(said) is not None and compiled(rf"\b{THANKS}\b").search(said) is not None
 
 
 def read_question(said: str, lexicon: Lexicon) -> Question:

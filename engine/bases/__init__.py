@@ -4,7 +4,6 @@ A person's own bases lie in HOME/bases/NAME/ and come before the shipped ones, w
 """
 
 import hashlib
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,6 +11,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from engine.errors import Invalid, UnknownBase
+from engine.files import read_manifest, reading, reason
+from engine.plans import brief
 
 SHIPPED = Path(__file__).parent
 MANIFEST = "base.toml"
@@ -77,7 +78,16 @@ class Base(BaseModel):
         if near != (width, height):
             bounds = f"multiples of {self.size.multiple} from {self.size.min} to {self.size.max}"
             todo = f"The nearest is {near[0]}x{near[1]}."
-            raise Invalid("size", f"{width}x{height} is not one that {self.title} draws ({bounds})", todo)
+            raise Invalid("size", f"{brief(width)}x{brief(height)} is not one that {self.title} draws ({bounds})", todo)
+
+    def check_whole(self) -> None:
+        """Raise `Invalid`, naming what is not there, unless each of its parts has its files."""
+        parts = ("unet", "vae", "text_encoder", *(("text_encoder_2",) if self.family == "sdxl" else ()))
+        files = [f"{part}/{file}" for part in parts for file in ("config.json", "*.safetensors")]
+        for file in (*files, "scheduler/scheduler_config.json"):
+            if not any(self.folder.glob(file)):
+                todo = f"Put it into {self.folder}, which has diffusers' layout, or install the base again."
+                raise Invalid(f"base {self.name}", f"it lacks {file}", todo)
 
     def fingerprint(self) -> str:
         """The sha256 that names these weights in a recipe; read from disk once in a process."""
@@ -107,13 +117,14 @@ def find(name: str, home: Path | None = None) -> Base:
     if folder is None:
         raise UnknownBase(name, tuple(sorted(folders)))
     try:
-        said = tomllib.loads((folder / MANIFEST).read_text("utf-8"))
+        said = read_manifest(folder / MANIFEST)
         return Base.model_validate({"title": folder.name, **said, "name": folder.name, "folder": folder})
     except (OSError, ValueError) as error:
-        why = f"its {MANIFEST} cannot be read ({error})"
+        why = f"its {MANIFEST} cannot be read ({reason(error)})"
         raise Invalid(f"base {folder.name}", why, f"Mend {folder / MANIFEST}, or install the base again.") from error
 
 
 def _folders(home: Path | None) -> dict[str, Path]:
     roots = [SHIPPED] if home is None else [SHIPPED, home / "bases"]  # the later one wins
-    return {found.parent.name.lower(): found.parent for root in roots for found in root.glob(f"*/{MANIFEST}")}
+    with reading(roots[-1]):
+        return {found.parent.name.lower(): found.parent for root in roots for found in root.glob(f"*/{MANIFEST}")}

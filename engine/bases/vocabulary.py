@@ -6,7 +6,6 @@ vocabulary.json lies beside base.toml: {"nouns": {noun: category}, "held_out", "
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
@@ -45,9 +44,10 @@ please thanks thank hi hello hey ok okay yes yeah sure kindly maybe perhaps
 draw drawn make made show shown showing create created give get put add use using generate render rendered paint
 want wants need needs see seen try go goes going come look looks looking depict depicting contain containing
 featuring feature features including include includes placed shaped set standing sitting lying
+holding carrying wearing riding leaning waiting using having getting keeping bringing taking doing being
 picture pictures image images photo photos photograph pic pics drawing illustration artwork art shot shots view
 scene style styled design composition portrait version variation kind sort type bit lot lots couple pair few many
-several much more most less least two three four five six seven eight nine ten twelve dozen single double
+several much more most less least bunch group two three four five six seven eight nine ten twelve dozen single double
 very really quite rather pretty super extremely
 cute adorable elegant fancy ultra hyper extra
 beautiful nice lovely good great best better amazing awesome stunning gorgeous cool fine perfect wonderful fantastic
@@ -55,6 +55,21 @@ quality high highly detailed detail details masterpiece professional sharp crisp
 colour colours color colors coloured colored
 """
 STOP = frozenset(GRAMMAR.split())
+# What no spelling is near to: whom and how. A base that has seen one of these words draws it all the same.
+HUMANS = """
+person human man woman boy girl child kid toddler teenager adult lady gentleman guy crowd family team audience
+ceo cto cfo boss manager director founder entrepreneur businessman businesswoman businessperson colleague coworker
+employee worker staff customer client shopper buyer visitor guest user friend bride groom mother father mom mum
+dad son daughter parent grandmother grandfather grandma grandpa husband wife doctor nurse teacher student pupil chef
+waiter waitress barista farmer builder engineer scientist lawyer soldier athlete runner dancer singer musician
+actor actress celebrity selfie
+"""
+PHOTOGRAPHIC = """
+photorealistic photoreal photorealism photo-real photo-realistic realistic realism hyperrealistic hyper-realistic
+lifelike life-like ultra-realistic
+"""
+PEOPLE, REALISM = frozenset(HUMANS.split()), frozenset(PHOTOGRAPHIC.split())
+CLOSE = 0.8  # how alike a word has to be spelt, from 0 to 1, to be offered
 SAME = {  # said otherwise: offered where the base has the other word
     "big": "large", "huge": "large", "giant": "large", "enormous": "large",
     "little": "small", "tiny": "small", "mini": "small",
@@ -80,6 +95,14 @@ class UnknownWord(NamedTuple):
 
     word: str
     near: tuple[str, ...]
+
+    @property
+    def is_person(self) -> bool:
+        return not _forms(self.word).isdisjoint(PEOPLE)
+
+    @property
+    def is_realism(self) -> bool:
+        return self.word in REALISM
 
 
 class _File(BaseModel):
@@ -201,7 +224,9 @@ class Vocabulary:
         return next(known, word)
 
     def _neighbours(self, terms: tuple[str, str]) -> tuple[str, ...]:
-        """Nearest in meaning, else those that share a word, else those spelt alike, else of the likely category."""
+        """Nearest in meaning, else those that share a word, else those spelt alike, else none."""
+        if not REALISM.isdisjoint(terms) or any(_forms(term) & PEOPLE for term in terms):
+            return ()
         if _variants(terms[:1]) & self.held_out_styles:
             return tuple(sorted(self.styles, key=lambda style: -_likeness(terms[0], style))[:NEAR])
         forms = [form for term in terms for form in sorted(_forms(_plain(term)), key=len, reverse=True)]
@@ -211,18 +236,8 @@ class Vocabulary:
         sharing = [noun for noun in self.nouns if words & set(_plain(noun).split())]
         if near := (*named, *sharing):
             return tuple(dict.fromkeys(near))[:NEAR]
-        close = [text for form in forms for text in get_close_matches(form, (*self.nouns, *self.shown), NEAR, 0.7)]
-        return (tuple(dict.fromkeys(close)) or self._guessed(terms[1]))[:NEAR]
-
-    def _guessed(self, word: str) -> tuple[str, ...]:
-        """Nouns of the category of the one that ends most alike (airship, spaceship), or of the largest category."""
-        if not self.nouns:
-            return ()
-        likest = max(self.nouns, key=lambda noun: (noun[-4:] == word[-4:], noun[-3:] == word[-3:]))
-        ends_alike = likest[-3:] == word[-3:]
-        category = self.nouns[likest] if ends_alike else Counter(self.nouns.values()).most_common(1)[0][0]
-        nouns = [noun for noun, its in self.nouns.items() if its == category]
-        return tuple(sorted(nouns, key=lambda noun: -_likeness(word, noun)))
+        close = [text for form in forms for text in get_close_matches(form, (*self.nouns, *self.shown), NEAR, CLOSE)]
+        return tuple(dict.fromkeys(close))[:NEAR]
 
 
 @cache

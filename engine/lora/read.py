@@ -23,6 +23,7 @@ MAX_HEADER = 1_000_000
 MAX_TENSORS = 5_000
 MAX_RANK = 256
 MAX_SIDE = 65_536
+MAX_VALUE = 1e4  # of a factor, with α/r in it: trained ones stay below 100, and larger ones overflow
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 
 SUFFIXES = {
@@ -230,7 +231,13 @@ def _factors(flat: str, parts: Mapping[str, NDArray[np.float32]], stated: float 
     scale = float(alpha.flat[0]) if alpha is not None else stated if stated is not None else float(rank)
     if scale == 0:
         raise _Refused(f"{layer} has alpha 0, which some readers take for off and some for its rank")
+    if max(_largest(down), _largest(up) * max(abs(scale) / rank, 1)) > MAX_VALUE:
+        raise _Refused(f"{layer} holds values beyond ±{MAX_VALUE:,.0f}, which no training arrives at")
     return Factors(down, up, scale)
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    return float(np.abs(values).max())
 
 
 class _Alphas(NamedTuple):

@@ -81,12 +81,80 @@ async def test_a_new_request_is_no_answer(talk: Talk) -> None:
 async def test_an_attached_picture_is_done_over_and_changed(talk: Talk) -> None:
     await talk.say("turn this picture of a dog into pixel art", attached=1)
     assert talk.picture.image is not None
-    assert (talk.picture.prompt, talk.picture.strength) == ("crsp a dog, pixel art style", 0.6)
+    assert (talk.picture.prompt, talk.picture.strength) == ("a dog, pixel art style", 0.7)
     await talk.say("in midnight at strength 0.4", attached=1)
     assert (talk.stack["midnight"], talk.picture.strength) == (0.8, 0.4)
     reply = await talk.say("make the background teal", attached=2)
     assert talk.picture.prompt == "crsp teal background"
     assert "Only the first" in reply.text
+
+
+async def test_an_attached_picture_of_ours_is_known_by_its_recipe(talk: Talk) -> None:
+    first = await talk.say("a product shot of our mug on a podium in terracotta")
+    file = Attachment(name="mug.png", data=first.pictures[0].file.read_bytes())
+    reply = await talk.say("in midnight style", files=(file,))
+    assert reply.intent == "style_transfer"
+    assert talk.picture.prompt == "mdnt style fmgx mug on a podium"
+    assert (talk.stack, talk.picture.strength) == ({"midnight": 0.8, "fold-mug": 1.0}, 0.8)
+    assert reply.text.endswith("Say “stronger” or “weaker”.")
+    await talk.say("make the background teal", files=(file,))
+    assert talk.picture.prompt == "crsp fmgx mug on a podium, teal background"
+
+
+async def test_an_attached_picture_that_nobody_described_is_asked_about(talk: Talk) -> None:
+    assert "say what is in it" in (await talk.say("in midnight style", attached=1)).text
+    assert "say what is in it" not in (await talk.say("turn this photo of a mug into pixel art", attached=1)).text
+
+
+async def test_people_and_photographs_are_named_as_what_is_not_drawn(talk: Talk) -> None:
+    reply = await talk.say("a photorealistic portrait of our CEO holding a bunch of flowers")
+    assert "Paper draws no people (“ceo”). Paper draws no photographs (“photorealistic”)." in reply.text
+    assert reply.text.startswith("Here is my try at a CEO holding a bunch of flowers.\n")
+    assert "Paper draws no photographs" in (await talk.say("make it look realistic")).text
+    assert "Paper does not know “frobnitz” and “quux”." in (await talk.say("a frobnitz and a quux")).text
+
+
+async def test_each_lora_is_answered_for_when_asked_why(talk: Talk) -> None:
+    await talk.say("a banner with Inky")
+    reply = await talk.say("why did you use those?")
+    assert reply.text == (
+        "terracotta 0.8: it is our brand's style, which a brand asset gets. inky 1: it is the character you named. "
+        "crisp 0.5: it is added to every picture for clean edges; say “without crisp” to leave it out."
+    )
+    await talk.say("our mug in midnight")
+    assert "midnight 0.8: you named it" in (await talk.say("why those?")).text
+
+
+async def test_the_last_picture_answers_for_its_seeds_and_its_file(talk: Talk) -> None:
+    assert "no picture" in (await talk.say("where is my picture saved?")).text
+    reply = await talk.say("two versions of a fox, seed 42")
+    assert "Seeds 42 to 43" in (await talk.say("what were the seeds?")).text
+    where = (await talk.say("where is my picture saved?")).text
+    assert all(str(shown.file) in where for shown in reply.pictures)
+
+
+@pytest.mark.parametrize("text", ["thanks!", "thank you so much", "perfect, thanks", "Looks great!"])
+async def test_thanks_are_not_met_with_hello(text: str, talk: Talk) -> None:
+    await talk.say("a fox")
+    assert "You are welcome" in (await talk.say(text)).text
+
+
+@pytest.mark.parametrize(
+    ("text", "lead"),
+    [
+        ("a product shot of our mug on a podium", "Here is the Fold mug on a podium."),
+        ("Inky at the beach in terracotta", "Here is Inky at the beach."),
+        ("a blue trail backpack on a table", "Here is the blue Trail pack backpack on a table."),
+        ("two versions of a fox in watercolor", "Here are 2 pictures of a fox, watercolor style."),
+        ("an apple on teal", "Here is an apple, teal background."),
+    ],
+)
+async def test_a_picture_is_led_by_a_plain_sentence(text: str, lead: str, talk: Talk) -> None:
+    first, stack, numbers = (await talk.say(text)).text.split("\n")
+    assert first == lead
+    assert "crisp 0.5: quality." in stack
+    assert numbers.startswith("Seed")
+    assert f"prompt “{talk.picture.prompt}”" in numbers
 
 
 async def test_an_unknown_word_is_named_with_neighbours(talk: Talk) -> None:
@@ -109,6 +177,11 @@ async def test_a_lora_makes_its_word_known(talk: Talk) -> None:
         ("a fox <lora:terracotta:nan>", "invalid", "out of range"),
         ("a fox 0x0", "invalid", "size"),
         ("a fox 100000x100000", "invalid", "size"),
+        (f"a fox, seed 1{'0' * 400}", "invalid", "seed: a number of 401 digits is out of range"),
+        (f"a fox in 1{'0' * 400} steps", "invalid", "steps: a number of 401 digits is out of range"),
+        (f"a fox 1{'0' * 400}x256", "invalid", "size: a number of 401 digitsx256"),
+        (f"1{'0' * 400} versions of a fox", "invalid", "n: a number of 401 digits is out of range"),
+        ("a fox \udcff", "invalid", "not text in UTF-8"),
         ("five versions of a fox", "invalid", "1 to 4"),
         ("make it blue", "invalid", "no picture"),
     ],
@@ -218,6 +291,9 @@ async def test_leaving_in_the_middle_ends_the_job(talk: Talk) -> None:
         ("which seed was that?", "no picture"),
         ("help", "Try"),
         ("hello", "Hello"),
+        ("what is a LoRA?", "add-on"),
+        ("what does a trigger word do?", "made-up word"),
+        ("can you draw people?", "draws no people"),
     ],
 )
 async def test_questions_are_answered_from_what_there_is(text: str, words: str, talk: Talk) -> None:

@@ -1,12 +1,16 @@
 import io
 import json
-from collections.abc import AsyncGenerator
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from bot.message import Inbound, Reply, Stage
-from bot.platforms.console import CannotRead, Console, to_inbound
+from bot.platforms.console import LARGEST, CannotRead, Console, to_inbound, to_json, to_text
 
 
 async def echo(inbound: Inbound) -> AsyncGenerator[Reply]:
@@ -48,3 +52,56 @@ async def test_on_a_pipe_each_line_is_a_message_and_each_reply_a_line_of_json(
 async def test_as_text_only_the_words_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     await Console(source=io.StringIO("a fox")).serve(echo)
     assert capsys.readouterr().out == "a fox []\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+@pytest.mark.parametrize(
+    ("line", "answered"),
+    [
+        (b"@~nosuchuser hello", "There is no file ~nosuchuser."),
+        (b"a mug \xff", "a mug \ufffd []"),
+        (b"@a\xff/b.png", "There is no file a\ufffd/b.png."),
+        (b"x" * 300_000, "x"),
+    ],
+    ids=["user", "latin", "path", "long"],
+)
+async def test_whatever_a_line_holds_it_is_answered_and_so_is_the_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str, line: bytes, answered: str
+) -> None:
+    (tmp_path / "lines").write_bytes(line + b"\na fox\r\nthe end")
+    with opened(tmp_path / "lines", kind) as source:
+        await Console(as_json=True, source=source).serve(echo)
+    first, *others = [json.loads(said)["text"] for said in capsys.readouterr().out.splitlines()]
+    assert first.startswith(answered)
+    assert others == ["a fox []", "the end []"]
+
+
+@contextmanager
+def opened(file: Path, kind: str) -> Iterator[TextIO]:
+    if kind == "file":
+        with file.open() as source:
+            yield source
+    else:
+        with subprocess.Popen(["cat", file], stdout=subprocess.PIPE, text=True) as cat:
+            assert cat.stdout
+            yield cat.stdout
+
+
+def test_a_folder_is_judged_before_it_is_read(tmp_path: Path) -> None:
+    for number in range(16):
+        (tmp_path / f"{number}.png").touch()
+        os.truncate(tmp_path / f"{number}.png", LARGEST + number)
+    with pytest.raises(CannotRead, match="more than 300 MB together"):
+        to_inbound(f"train @{tmp_path}", 1)
+
+
+def test_what_a_terminal_would_obey_does_not_reach_it() -> None:
+    reply = Reply(text="a\x1b[2J \u202eb\x9b \U0001f469\u200d\U0001f52c\u3000\nc")
+    assert to_text(reply) == "a\ufffd[2J \ufffdb\ufffd \U0001f469\u200d\U0001f52c\u3000\nc"
+    assert to_json(reply).isascii()
+    assert json.loads(to_json(reply)) == {"text": reply.text, "pictures": []}
+
+
+async def test_a_closed_input_is_an_ended_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    await Console().serve(echo)

@@ -156,8 +156,53 @@ def test_sizes_follow_the_words_and_the_base(shelf: Shelf) -> None:
 
 def test_a_picture_that_is_there_is_done_over_at_the_usual_strength(shelf: Shelf) -> None:
     found = picture("apply terracotta to it", shelf, after("a fox, seed 42", shelf))
-    assert (found.image, found.strength, found.seed) == (b"png", 0.6, 42)
-    assert found.prompt == "trrk style crsp a fox"
+    assert (found.image, found.strength, found.seed) == (b"png", 0.8, 42)
+    assert found.prompt == "trrk style a fox"
+    found = picture("turn it into pixel art", shelf, after("Inky on a podium", shelf))
+    assert (found.strength, found.prompt) == (0.7, "nkyx octopus on a podium, pixel art style")
+
+
+def test_a_style_transfer_is_made_stronger_and_weaker(shelf: Shelf) -> None:
+    for words, first in (("turn it into pixel art", 0.7), ("apply terracotta to it", 0.8)):
+        talk = after("a fox", shelf)
+        found = plan(words, shelf, talk)
+        assert isinstance(found, Planned)
+        assert isinstance(found.plan, ImagePlan)
+        assert found.order is not None
+        talk = talk.drawn(Shot(found.order, found.plan, (b"png",)))
+        assert picture("stronger", shelf, talk).strength == pytest.approx(first + 0.1)
+        assert picture("weaker", shelf, talk).strength == pytest.approx(first - 0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "draw a mug with the watercolor LoRA",
+        "use lora watercolor at 0.8: a mug",
+        "a mug in the watercolour lora",
+        "a mug with lora watercolor",
+    ],
+)
+def test_a_plain_style_takes_the_place_of_a_lora_that_there_is_not_and_that_is_said(text: str, shelf: Shelf) -> None:
+    found = plan(text, shelf)
+    assert isinstance(found, Planned)
+    assert isinstance(found.plan, ImagePlan)
+    assert found.plan.prompt == "crsp a mug, watercolor style"
+    assert "is a style that Paper knows, so that was used" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a mug with the oil painting LoRA", "oil painting"),
+        ("use lora frobnitz at 0.8: a mug", "frobnitz"),
+        ("a mug with the frobnitz lora", "frobnitz"),
+    ],
+)
+def test_another_lora_that_there_is_not_is_refused_by_its_name(text: str, name: str, shelf: Shelf) -> None:
+    with pytest.raises(UnknownLora) as unknown:
+        plan(text, shelf)
+    assert unknown.value.name == name
 
 
 def test_nothing_to_change_or_to_restyle_is_said(shelf: Shelf) -> None:
@@ -169,7 +214,13 @@ def test_nothing_to_change_or_to_restyle_is_said(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize(
     ("text", "missing"),
-    [("a banner for the summer sale", "subject"), ("our mascot in the snow", "lora"), ("make it better", "change")],
+    [
+        ("a banner for the summer sale", "subject"),
+        ("our mascot in the snow", "lora"),
+        ("make it better", "change"),
+        ("make it pop more", "change"),
+        ("give it a bit more punch", "change"),
+    ],
 )
 def test_what_is_missing_is_asked_for(text: str, missing: str, shelf: Shelf) -> None:
     asked = plan(text, shelf, after("a fox", shelf))

@@ -1,6 +1,7 @@
 """bot/uploads.py: content decides, the header decides on size, and each file left out is named with its reason."""
 
 import io
+import os
 import struct
 import zlib
 from contextlib import suppress
@@ -102,6 +103,11 @@ def test_a_picture_that_is_cut_short_is_refused(form: str) -> None:
             "it is damaged or cut short",
             "it is not a PNG, JPEG or WebP picture",
         }
+
+
+def test_a_png_with_one_wrong_checksum_is_damaged() -> None:
+    data = encoded()
+    assert why(data[:29] + bytes(byte ^ 255 for byte in data[29:33]) + data[33:]) == "it is damaged or cut short"
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -214,6 +220,19 @@ def test_bad_and_repeated_files_are_left_out_and_named(tmp_path: Path) -> None:
         "large.png: it has more than 16.8 megapixels",
         "readme.txt: there is no picture of that name",
         "04.txt: it is not text in UTF-8",
+    )
+
+
+def test_a_caption_of_a_terabyte_is_left_out_unread_and_an_odd_name_is_said_printably(tmp_path: Path) -> None:
+    put(tmp_path, 10)
+    (tmp_path / "04.txt").touch()
+    os.truncate(tmp_path / "04.txt", 2**40)
+    (tmp_path / "\x1b[2Jx.txt").write_text("hello", "utf-8")
+    dataset = read_folder(tmp_path, None, "zqx", "crab")
+    assert len(dataset.examples) == 10
+    assert dataset.left_out == (
+        "[2Jx.txt: there is no picture of that name",
+        "04.txt: it is longer than 4,000 bytes",
     )
 
 

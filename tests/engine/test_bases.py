@@ -1,12 +1,15 @@
 """engine/bases: a folder with base.toml is a base."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from engine import bases
+from engine.catalog import Catalog
 from engine.errors import Invalid, UnknownBase
+from engine.runners import Runners
 
 MANIFEST = """
 title = "Little"
@@ -59,11 +62,36 @@ def test_an_unknown_base_is_refused_naming_those_installed(home: Path, name: str
     assert "little" in caught.value.near
 
 
-@pytest.mark.parametrize("text", ["title = ", "title = 3", MANIFEST.replace("multiple = 32", "multiple = 0"), "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title = ", "title = 3", MANIFEST.replace("multiple = 32", "multiple = 0"), "\0", "a=" + "[" * 20_000,
+        MANIFEST + "#" * 64_000,
+    ],
+    ids=["half", "wrong", "zero", "binary", "deep", "long"],
+)  # fmt: skip
 def test_a_broken_manifest_is_a_clear_sentence(home: Path, text: str) -> None:
     (home / "bases" / "little" / "base.toml").write_text(text, "utf-8")
-    with pytest.raises(Invalid, match=r"base\.toml cannot be read"):
+    with pytest.raises(Invalid, match=r"base\.toml cannot be read") as caught:
         bases.find("little", home)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_a_pipe_is_not_waited_for(home: Path) -> None:
+    manifest = home / "bases" / "little" / "base.toml"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(Invalid, match="not an ordinary file"):
+        bases.find("little", home)
+
+
+def test_a_base_without_its_weights_says_what_it_lacks(home: Path) -> None:
+    for file in ("unet/config.json", "vae/config.json", "vae/a.safetensors", "text_encoder/config.json"):
+        path = home / "bases" / "little" / file
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with pytest.raises(Invalid, match=r"base little: it lacks text_encoder/\*\.safetensors\."):
+        Runners(Catalog(home, home), home).resident("little")
 
 
 @pytest.mark.parametrize("size", [(128, 512), (256, 256), (160, 480)])

@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from PIL import Image
 
 import engine.catalog
 from engine.catalog import Catalog, LoraCard
-from engine.errors import ChangedLora, DiskFull, Invalid, NameTaken, ShippedName, UnknownLora
+from engine.errors import (
+    BadLoraFile,
+    ChangedLora,
+    DiskFull,
+    Invalid,
+    NameTaken,
+    ShippedName,
+    UnknownLora,
+    UnlikeItsCard,
+)
 from engine.jobs import Trained
 from engine.plans import Example, LoraRef, TrainPlan
 
@@ -117,11 +127,25 @@ def test_weights_are_those_that_the_reference_pins(catalog: Catalog) -> None:
 
 def test_a_changed_file_is_refused_with_both_hashes(catalog: Catalog) -> None:
     ref = catalog.ref("terracotta")
+    with pytest.raises(ChangedLora, match="has changed since") as caught:
+        catalog.weights(replace(ref, sha256="0" * 64))
+    assert (caught.value.wanted, caught.value.found) == ("0" * 64, ref.sha256)
+
+
+def test_a_file_that_is_not_the_one_on_its_card_is_said_to_be_that(catalog: Catalog) -> None:
+    ref = catalog.ref("terracotta")
     (catalog.get("terracotta").folder / "weights.safetensors").write_bytes(b"other")
-    with pytest.raises(ChangedLora) as caught:
+    with pytest.raises(UnlikeItsCard, match="is not as its card says") as caught:
         catalog.weights(ref)
     assert caught.value.wanted == ref.sha256
     assert caught.value.found != ref.sha256
+
+
+def test_weights_too_large_for_a_lora_are_refused_unread(catalog: Catalog) -> None:
+    ref = catalog.ref("terracotta")
+    os.truncate(catalog.get("terracotta").folder / "weights.safetensors", 2**40)
+    with pytest.raises(BadLoraFile, match="larger than 1,000,000,000 bytes"):
+        catalog.weights(ref)
 
 
 def test_a_missing_file_is_an_unknown_lora(catalog: Catalog) -> None:
@@ -146,6 +170,14 @@ def test_a_taken_name_is_refused_and_the_lora_of_that_name_stays(catalog: Catalo
     with pytest.raises(NameTaken):
         catalog.add(PLAN, replace(TRAINED, weights=b"second"))
     assert catalog.weights(catalog.ref("zoe-crab")) == b"new weights"
+
+
+def test_a_link_that_leads_nowhere_has_its_name(catalog: Catalog) -> None:
+    catalog.own.mkdir()
+    (catalog.own / "zoe-crab").symlink_to("nowhere")
+    with pytest.raises(NameTaken):
+        catalog.check_name("zoe-crab")
+    assert catalog.add(replace(PLAN, replace=True), TRAINED) == catalog.get("zoe-crab")
 
 
 def test_replace_puts_the_new_one_in_its_place_and_leaves_nothing_aside(catalog: Catalog) -> None:
@@ -235,8 +267,8 @@ def test_stopping_in_the_middle_of_an_add_keeps_nothing(catalog: Catalog, monkey
 
 @pytest.mark.parametrize(
     "text",
-    [None, "title = ", "title = 3", "\0", 'trigger = "x"\nkind = "song"'],
-    ids=["missing", "half", "wrong", "binary", "kind"],
+    [None, "title = ", "title = 3", "\0", 'trigger = "x"\nkind = "song"', "a=" + "[" * 20_000, "#" * 64_001],
+    ids=["missing", "half", "wrong", "binary", "kind", "deep", "long"],
 )
 def test_a_broken_folder_is_left_out_with_one_warning(
     catalog: Catalog, caplog: pytest.LogCaptureFixture, text: str | None
@@ -250,6 +282,39 @@ def test_a_broken_folder_is_left_out_with_one_warning(
         assert [card.name for card in catalog.list()] == ["terracotta"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert str(folder) in caplog.text
+    assert len(caplog.messages[0].splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to itself"])
+def test_a_manifest_that_is_no_ordinary_file_is_left_out_and_never_waited_for(catalog: Catalog, kind: str) -> None:
+    manifest = catalog.add(PLAN, TRAINED).folder / "lora.toml"
+    manifest.unlink()
+    if kind == "pipe":
+        os.mkfifo(manifest)
+    else:
+        manifest.symlink_to("/dev/zero" if kind == "device" else manifest)
+    assert [card.name for card in catalog.list()] == ["terracotta"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("title", "a\x1b[2J"),
+        ("summary", "one\ntwo"),
+        ("trigger", "\u202ezqx"),
+        ("trigger", "z" * 65),
+        ("aliases", ["\x07"]),
+        ("weight", float("nan")),
+        ("weight", 50.0),
+        ("alpha", float("inf")),
+    ],
+)
+def test_a_card_says_single_printable_lines_and_numbers_that_can_be_drawn_with(
+    catalog: Catalog, field: str, value: object
+) -> None:
+    manifest = catalog.add(PLAN, TRAINED).folder / "lora.toml"
+    manifest.write_text(tomli_w.dumps({**tomllib.loads(manifest.read_text("utf-8")), field: value}), "utf-8")
+    assert [card.name for card in catalog.list()] == ["terracotta"]
 
 
 def test_a_mended_folder_is_seen_at_once(catalog: Catalog) -> None:

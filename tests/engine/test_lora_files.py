@@ -223,6 +223,14 @@ def test_values_that_are_not_finite_are_refused(value: float, part: str) -> None
     assert "not numbers" in reason(packed(tensors))
 
 
+@pytest.mark.parametrize("part", ["lora_down.weight", "lora_up.weight", "alpha"])
+def test_values_that_no_training_arrives_at_are_refused(part: str) -> None:
+    tensors = pair() | {f"{KEY}.alpha": np.ones((), np.float32)}
+    tensors = {key: tensor.astype(np.float32) for key, tensor in tensors.items()}
+    tensors[f"{KEY}.{part}"] = np.full_like(tensors[f"{KEY}.{part}"], 1e30)
+    assert "values beyond ±10,000" in reason(packed(tensors))
+
+
 def test_alpha_zero_and_two_alphas_are_refused() -> None:
     assert "alpha 0" in reason(packed(pair() | {f"{KEY}.alpha": np.zeros((), np.float32)}))
     assert "more than one alpha" in reason(packed(pair() | {f"{KEY}.alpha": np.ones(2, np.float32)}))

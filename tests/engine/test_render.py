@@ -12,7 +12,7 @@ from engine import bases, recipes
 from engine.catalog import Catalog
 from engine.diffusion.render import Brush, Canvas, draw
 from engine.diffusion.resident import Resident
-from engine.errors import Invalid, WrongBase
+from engine.errors import Invalid, NoPicture, WrongBase
 from engine.jobs import Drawn, Progress, Trained
 from engine.plans import SAMPLERS, ImagePlan, LoraStack
 from engine.runners import Runners
@@ -83,6 +83,21 @@ def test_weight_zero_equals_no_lora_and_order_does_not_matter(
     assert pixels(both[0]) == pixels(both[1]) != pixels(plain)
     after = drawn(runners, image_plan(base_name))[0]
     assert pixels(after) == pixels(plain)
+
+
+@pytest.mark.parametrize("base_name", ["tiny-sd"])
+def test_nans_are_the_loras_where_there_are_any_and_else_ours(
+    runners: Runners, catalog: Catalog, base_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = train_plan(base_name, steps=1)
+    made = result(runners.run(plan))
+    assert isinstance(made, Trained)
+    catalog.add(plan, made)
+    monkeypatch.setattr(Resident, "decode", lambda *_: torch.full((1, 3, 32, 32), torch.nan))
+    with pytest.raises(NoPicture, match="With zed in the stack"):
+        drawn(runners, image_plan(base_name, stack=LoraStack((catalog.ref("zed"),))))
+    with pytest.raises(FloatingPointError):
+        drawn(runners, image_plan(base_name))
 
 
 def test_a_mask_leaves_the_rest_as_it_was(runners: Runners, base_name: str) -> None:

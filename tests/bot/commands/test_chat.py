@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -45,6 +46,27 @@ def test_ctrl_c_at_the_prompt_ends_the_conversation(home: Path) -> None:
     finally:
         chat.kill()
         os.close(outside)
+
+
+def test_ctrl_c_ends_a_conversation_that_waits_on_an_open_pipe(home: Path) -> None:
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "bot", "--home", str(home), "chat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "ATELIER_BASE": "paper"},
+    )
+    assert chat.stdin
+    assert chat.stdout
+    try:
+        chat.stdin.write(b"what can you draw?\n")
+        chat.stdin.flush()
+        assert b"Paper knows" in chat.stdout.readline()
+        chat.send_signal(signal.SIGINT)
+        assert chat.wait(60) == 130
+    finally:
+        chat.kill()
+        chat.stdin.close()
+        chat.stdout.close()
 
 
 def test_a_pipe_is_one_message_a_line_and_json_one_reply_a_line(

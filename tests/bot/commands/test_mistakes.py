@@ -1,9 +1,14 @@
 """Every bad input of docs/bad-input.md that a command line can be given: code, sentence, nothing left behind."""
 
 import errno
+import hashlib
+import json
+import os
 import re
 import shlex
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from engine import store as stores
-from tests.bot.commands.conftest import Said
+from tests.bot.commands.conftest import Said, png
 from tests.fakes.executor import FakeExecutor
 
 Atelier = Callable[..., Said]
 TABLE = (Path(__file__).parents[3] / "docs" / "bad-input.md").read_text().partition("## Command lines")[2]
 ROWS = re.findall(r"^\| `(.+?)` \| (\d+) \| `(\w+)` \| (.+) \| (.+) \|$", TABLE, re.MULTILINE)
+LAST_SEED = str(2**32 - 1)
 TRAIN = ("--name", "n", "--kind", "subject", "--trigger", "zqx")
 
 
@@ -69,6 +75,28 @@ TRAIN = ("--name", "n", "--kind", "subject", "--trigger", "zqx")
         (("loras", "show"), "invalid", "loras show: which one is not said."),
         (("loras", "show", "micka"), "unknown_lora", "There is no LoRA named “micka”."),
         (("loras", "list", "mika"), "invalid", "loras list: it takes no name (“mika”)."),
+        (("draw", "a mug \udcff"), "invalid", "prompt: it is not text in UTF-8."),
+        (("draw", "a mug", "--negative", "\udcff"), "invalid", "negative: it is not text in UTF-8."),
+        (("draw", "a mug", "--lora", "\udcff:1"), "unknown_lora", "There is no LoRA named “"),
+        (("draw", "a mug", "--steps", "1" * 400), "invalid", "steps: a number of 400 digits is out of range."),
+        (("draw", "a mug", "--steps", "1" * 5_000), "invalid", f"--steps: “{'1' * 60}…” is not a whole number."),
+        (("draw", "a mug", "--seed", "1" * 400), "invalid", "seed: a number of 400 digits is out of range."),
+        (("draw", "a mug", "-n", "1" * 400), "invalid", "n: a number of 400 digits is out of range."),
+        (("grid", "a", "--lora", "mika", "--seeds", "1" * 400), "invalid", "--seeds: a number of 400 digits is out"),
+        (("draw", "a mug", "--seed", LAST_SEED, "-n", "2"), "invalid", "seed: 4294967295 is out of range."),
+        (("grid", "a", "--lora", "mika", "--seed", LAST_SEED), "invalid", "seed: 4294967295 is out of range."),
+        (("draw", "a mug", "--out", ""), "invalid", "--out: it is empty."),
+        (("draw", "a mug", "--out", "x" * 300), "invalid", "it cannot be written to."),
+        (("draw", "a mug", "--out", "/proc/x"), "invalid", "folder /proc/x: it cannot be written to."),
+        (("grid", "a", "--lora", "mika", "--out", "."), "invalid", ".: it is a folder."),
+        (("grid", "a", "--lora", "mika", "--out", ".."), "invalid", "..: it is a folder."),
+        (("grid", "a", "--lora", "mika", "--out", "x" * 300), "invalid", "it cannot be written to."),
+        (("grid", "a", "--lora", "mika", "--out", "/proc/x/y.png"), "invalid", "folder /proc/x: it cannot be written"),
+        (("draw", "a mug", "--image", "/dev/zero"), "invalid", "/dev/zero: it is not an ordinary file."),
+        (("train", "x" * 300, *TRAIN), "invalid", f"pictures: there is no folder {'x' * 300}."),
+        (("loras", "--home", "~nosuchuser/x"), "invalid", "home: there is no user as in ~nosuchuser/x."),
+        (("loras", "--home", "x" * 300), "invalid", "it cannot be read ("),
+        (("doctor", "--home", "x" * 300), "invalid", "it cannot be read ("),
         (("paint",), "invalid", "COMMAND: invalid choice: 'paint'"),
         ((), "invalid", "command line: the following arguments are required: COMMAND."),
     ],
@@ -130,6 +158,47 @@ def test_a_huge_png_of_few_bytes_is_refused_from_its_header(atelier: Atelier, tm
     assert said.error["message"] == "bomb.png: it has more than 16.8 megapixels."
 
 
+@pytest.mark.parametrize("words", [("draw", "a mug", "--image"), ("grid", "a fox", "--lora", "mika", "--out")])
+def test_a_named_pipe_is_no_picture_and_no_place_for_one(
+    atelier: Atelier, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    said = atelier(*words, tmp_path / "pipe.png", "--json")
+    assert (said.code, said.error["message"]) == (2, f"{tmp_path / 'pipe.png'}: it is not an ordinary file.")
+    assert (tmp_path / "pipe.png").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (lambda: huge_png(10_000), "a.png: it has more than 16.8 megapixels."),
+        (lambda: png_with(b"iCCP", b""), "a.png: it is damaged or cut short."),
+        (lambda: forged(steps=10**400), "steps: a number of 401 digits is out of range."),
+        (lambda: forged(seed=-(10**400)), "seed: a number of 401 digits is out of range."),
+        (lambda: forged(width=10**400), "size: a number of 401 digitsx64 is more than 4.2 megapixels."),
+        (lambda: forged(prompt=""), "prompt: it is empty."),
+        (lambda: forged(sampler="\x1b[2Jmagic"), "sampler: there is none named “�[2Jmagic”."),
+    ],
+    ids=["huge", "broken profile", "steps", "seed", "width", "prompt", "escape"],
+)
+def test_a_forged_picture_is_refused_with_a_sentence_that_a_terminal_can_show(
+    atelier: Atelier, home: Path, tmp_path: Path, data: Callable[[], bytes], sentence: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(data())
+    said = atelier("draw", "--again", tmp_path / "a.png")
+    assert (said.code, sentence in said.err, "\x1b" in said.err) == (2, True, False), said.err
+
+
+def test_an_error_can_be_said_in_ascii(home: Path) -> None:
+    for words in (["--json"], []):
+        done = subprocess.run(
+            [sys.executable, "-m", "bot", "draw", "a mug", "--lora", "corrål:1", *words], capture_output=True,
+            check=False, env={**os.environ, "ATELIER_HOME": str(home), "PYTHONIOENCODING": "ascii:strict"},
+        )  # fmt: skip
+        assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+        assert b"unknown_lora" in done.stdout if words else b"There is no LoRA named" in done.stderr
+
+
 def test_a_mask_of_another_size_is_refused(atelier: Atelier, pictures: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -156,6 +225,24 @@ def test_ctrl_c_in_a_drawing_ends_with_130(atelier: Atelier, monkeypatch: pytest
     monkeypatch.setattr(FakeExecutor, "interrupted", True)
     said = atelier("draw", "a mug", "--json")
     assert (said.code, said.error["code"]) == (130, "cancelled")
+
+
+def forged(**fields: object) -> bytes:
+    """A picture whose recipe says what it likes."""
+    recipe: dict[str, object] = {
+        "atelier": "0.1.0", "prompt": "a mug", "negative": "", "base": "paper",
+        "base_sha256": hashlib.sha256().hexdigest(), "family": "sd", "steps": 3, "guidance": 4.0, "sampler": "dpm++",
+        "seed": 1, "width": 64, "height": 64, "loras": [], "image": None, "mask": None, "strength": None,
+        "licences": {}, "commercial": False, "made_with": {},
+    }  # fmt: skip
+    return png_with(b"tEXt", b"atelier\0" + json.dumps(recipe | fields).encode())
+
+
+def png_with(name: bytes, data: bytes) -> bytes:
+    """A small PNG with one more chunk, after its header."""
+    whole = png(64, 1)
+    more = struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return whole[:33] + more + whole[33:]
 
 
 def huge_png(side: int) -> bytes:

@@ -33,6 +33,22 @@ def test_no_torch_is_imported(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_ctrl_c_within_the_first_imports_ends_with_130_and_no_word(tmp_path: Path) -> None:
+    script = """
+import runpy, sys
+class Pressed:
+    def find_spec(self, name, *_):
+        if name == "bot.commands":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+runpy.run_module("bot", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_home_comes_from_the_option_then_the_environment_then_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATELIER_HOME", "/somewhere")
     assert Settings().home == Path("/somewhere")

@@ -45,6 +45,14 @@ def test_the_new_lora_is_used_in_the_next_request(atelier: Atelier, pictures: Pa
     assert atelier("draw", "a crab", "--lora", "crab:1", "--json").json["pictures"][0]["prompt"] == "a zqx crab"
 
 
+@pytest.mark.parametrize("wrong", [("--trigger", "z" * 65), ("--trigger", "z\x1bx"), ("--caption", "a \udcff")])
+def test_words_that_no_card_takes_are_refused_before_anything_is_trained(
+    atelier: Atelier, pictures: Path, executors: list[FakeExecutor], wrong: tuple[str, str]
+) -> None:
+    said = atelier(*words(pictures, "--json", *wrong))
+    assert (said.code, said.error["code"], executors[-1].plans) == (2, "invalid", [])
+
+
 def test_a_taken_name_is_refused_before_anything_is_trained(
     atelier: Atelier, pictures: Path, executors: list[FakeExecutor]
 ) -> None:
