@@ -121,9 +121,9 @@ class Console:
         number = 0
         while (line := await (self._typed() if by_hand else self._line())) is not None:
             said = line.strip()
-            if by_hand and (not said or said.lower() in ENDS):
-                if said:
-                    return
+            if said.lower() in ENDS:
+                return
+            if by_hand and not said:
                 continue
             number += 1
             try:

@@ -105,3 +105,8 @@ def test_what_a_terminal_would_obey_does_not_reach_it() -> None:
 async def test_a_closed_input_is_an_ended_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     await Console().serve(echo)
+
+
+async def test_quit_ends_a_conversation_on_a_pipe_too(capsys: pytest.CaptureFixture[str]) -> None:
+    await Console(source=io.StringIO("a fox\nquit\na mug\n")).serve(echo)
+    assert capsys.readouterr().out == "a fox []\n"
