@@ -38,7 +38,10 @@ def class_caption(caption: str, plan: TrainPlan) -> str:
 
 
 def captions(resident: Resident, plan: TrainPlan, generator: torch.Generator, count: int = 48) -> tuple[str, ...]:
-    """What to be the same on. "base": half the class in the pictures' own settings, half other things; "class": it."""
+    """What to be the same on. "base": half the class in the pictures' own settings, half other things; "class": it.
+
+    A class word that the base has never seen has nothing to be preserved: all of it goes to other things then.
+    """
     if plan.prior == "none":
         return ()
     if plan.prior == "class":
@@ -52,6 +55,8 @@ def captions(resident: Resident, plan: TrainPlan, generator: torch.Generator, co
         others = [
             _scene(nouns[a % len(nouns)], places[b % len(places)], styles[c % len(styles)], c) for a, b, c in picks
         ]
+    if words and plan.word and words.unknown(plan.word):
+        return tuple(others)
     return tuple(own[i % len(own)] for i in range(count // 2)) + tuple(
         others[i % len(others)] for i in range(count // 2)
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
 from engine.errors import TrainingDiverged
 from engine.jobs import Progress, Trained
@@ -136,3 +137,17 @@ def test_the_base_prior_pulls_towards_the_base(runners: Runners) -> None:
         return float((base - changed).pow(2).mean())
 
     assert change("base") < change("none")
+
+
+def test_a_class_that_the_base_has_never_seen_is_not_preserved(
+    runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"nouns": {"cat": "animal", "car": "vehicle"}, "held_out": ["lamp"], "colours": ["red"]}
+    more = {"backgrounds": ["beach"], "styles": ["neon"], "held_out_styles": [], "words": ["a"], "nonce": []}
+    words = Vocabulary.made(known | more, {})
+    monkeypatch.setattr(prior.Vocabulary, "of", lambda base: words)
+    resident, generator = runners.resident("tiny-sd"), torch.Generator().manual_seed(0)
+    said = {word: prior.captions(resident, train_plan("tiny-sd", word=word), generator) for word in ("cat", "lamp")}
+    assert sum("zqx" in text for texts in said.values() for text in texts) == 0
+    assert said["cat"].count("cat") == len(said["cat"]) // 2
+    assert not any("lamp" in text for text in said["lamp"])
