@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TALKS: dict[str, tuple[tuple[str, str], ...]] = {
     "draw": (("a red car on a beach", ""), ("two versions of a cake on a wooden table, watercolour", "")),
     "brand asset": (
-        ("a post for our summer brand with an ice cream", ""),
+        ("a post in our summer brand style: an ice cream", ""),
         ("a banner in the forest and gold style: a guitar", ""),
     ),
     "character": (("draw Inky in the snow", ""), ("Bolt on a podium, pixel art", "")),

@@ -81,9 +81,16 @@ def pictures(message: Inbound) -> tuple[Attachment, ...]:
     return tuple(a for a in message.attachments if not a.name.lower().endswith(".txt"))
 
 
+def as_transfer(said: str, lexicon: Lexicon) -> str:
+    """ "Make this photo a line drawing", "make the picture look like pixel art": "turn this into line drawing"."""
+    picture = r"(?:this|that|the|my|our)(?: last)? (?:picture|photo|photograph|image|pic|drawing|shot)"
+    wanted = rf"\bmake {picture} (?:(?:look like|into|as) )?(?:an? )?(?P<style>{lexicon.styles})\b"
+    return re.sub(wanted, r"turn this into \g<style>", said, count=1, flags=re.IGNORECASE)
+
+
 def understand(said: str, attached: tuple[Attachment, ...], talk: Conversation, lexicon: Lexicon) -> Intent:
     """The whole reading; pure."""
-    whole = tidy(said) or said.strip()
+    whole = as_transfer(tidy(said) or said.strip(), lexicon)
     said = the_order(without_courtesy(whole))
     if not said and attached:
         return ask_what(len(attached))

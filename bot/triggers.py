@@ -19,7 +19,10 @@ PREPOSITION = re.compile(
 
 
 def prompt_of(order: Order, cards: Mapping[str, LoraCard]) -> str:
-    """The words that go to the base: the template of the genre, each LoRA's trigger in it once."""
+    """The words that go to the base: the template of the genre, each LoRA's trigger in it once.
+
+    Beside a subject's LoRA the quality LoRA works by its weights alone.
+    """
     scene, subject = order.scene, order.scene.subject
     used = [cards[chosen.name] for chosen in order.stack if chosen.weight]
     bound: dict[str, str] = {}
@@ -38,6 +41,7 @@ def prompt_of(order: Order, cards: Mapping[str, LoraCard]) -> str:
         _phrase(card)
         for card in used
         if card.kind not in SUBJECTS and card.trigger and not whole_word(card.trigger).search(prompt)
+        if not (bound and card.kind == "quality")  # its word in front of a subject's trigger breaks the subject
     ]
     return with_articles(" ".join([*ahead, prompt]).strip()) or "a picture"
 

@@ -33,7 +33,7 @@ async def test_a_brand_asset_says_our_brand(talk: Talk) -> None:
 async def test_a_whole_conversation_changes_one_thing_after_the_other(talk: Talk) -> None:
     await talk.say("Inky at the beach, seed 42")
     await talk.say("same but on teal")
-    assert (talk.picture.seed, talk.picture.prompt) == (42, "crsp nkyx octopus, teal background")
+    assert (talk.picture.seed, talk.picture.prompt) == (42, "nkyx octopus, teal background")
     await talk.say("in our terracotta look")
     assert talk.stack == {"terracotta": 0.8, "inky": 1.0, "crisp": 0.5}
     await talk.say("another one")
@@ -55,7 +55,7 @@ async def test_twelve_pictures_become_a_lora_that_the_next_sentence_uses(talk: T
     assert talk.stack == {"terracotta": 0.8, "pip": 1.0, "crisp": 0.5}
     assert (
         f"{reply.pictures[0].recipe['prompt']}"
-        == f"trrk style crsp {talk.shelf.card('pip').trigger} penguin at the beach"
+        == f"trrk style {talk.shelf.card('pip').trigger} penguin at the beach"
     )
 
 
@@ -66,7 +66,7 @@ async def test_a_question_of_ours_is_answered_in_the_next_message(talk: Talk) ->
     assert talk.training.name == "momo"
     assert (await talk.say("our mascot in the snow")).text == "Which one: Bolt or Inky?"
     await talk.say("Inky please")
-    assert talk.picture.prompt == "crsp nkyx octopus in the snow"
+    assert talk.picture.prompt == "nkyx octopus in the snow"
     await talk.say("a poster for the summer sale")
     await talk.say("an umbrella")
     assert talk.picture.prompt == "trrk style crsp an umbrella"
@@ -98,7 +98,7 @@ async def test_an_attached_picture_of_ours_is_known_by_its_recipe(talk: Talk) ->
     assert (talk.stack, talk.picture.strength) == ({"midnight": 0.8, "fold-mug": 1.0}, 0.8)
     assert reply.text.endswith("Say “stronger” or “weaker”.")
     await talk.say("make the background teal", files=(file,))
-    assert talk.picture.prompt == "crsp fmgx mug on a podium, teal background"
+    assert talk.picture.prompt == "fmgx mug on a podium, teal background"
 
 
 async def test_an_attached_picture_that_nobody_described_is_asked_about(talk: Talk) -> None:
