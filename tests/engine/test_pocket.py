@@ -37,7 +37,7 @@ def test_the_folder_is_small_and_holds_no_pickle() -> None:
 
 
 def test_plain_diffusers_loads_it_and_draws_the_same_picture(pocket: Resident) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(FOLDER, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(FOLDER, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     seed = torch.Generator().manual_seed(4)
     wanted = pipe(
