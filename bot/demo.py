@@ -132,13 +132,13 @@ def script_for(cards: tuple[LoraCard, ...], subjects: tuple[str, ...], seed: int
     subject, name = (dice.choice([word for word in of if word.lower() not in taken]) for of in (subjects, NAMES))
     here, there, elsewhere = dice.sample(PLACES, 3)
     lines = (
-        Line(f"A product shot of {_spoken(product)} on a podium in the {brand.title} style"),
+        Line(f"A product shot of {_spoken(product)} in the {brand.title} style"),
         Line(f"{character.title} {here}"),
         Line(f"{character.title} {there}"),
         Line(f"Make the background {dice.choice(COLOURS)}"),
         Line(f"Learn a new subject from these pictures: it is a {subject}. Call it {name}.", drops=True),
         Line(f"{name} {elsewhere}"),
-        Line(f"{name} on a podium in the {brand.title} style"),
+        Line(f"{name} in the {brand.title} style"),
     )
     return Script(subject, lines)
 

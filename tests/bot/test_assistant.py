@@ -54,8 +54,7 @@ async def test_twelve_pictures_become_a_lora_that_the_next_sentence_uses(talk: T
     reply = await talk.say("Pip at the beach in terracotta")
     assert talk.stack == {"terracotta": 0.8, "pip": 1.0, "crisp": 0.5}
     assert (
-        f"{reply.pictures[0].recipe['prompt']}"
-        == f"trrk style {talk.shelf.card('pip').trigger} penguin at the beach"
+        f"{reply.pictures[0].recipe['prompt']}" == f"trrk style {talk.shelf.card('pip').trigger} penguin at the beach"
     )
 
 
