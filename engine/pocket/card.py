@@ -88,6 +88,7 @@ Held out, so that a LoRA can be seen to add them: {held_out}. Styles: {held_out_
 ## What it cannot do
 People, photographs, text, counts above two, poses and expressions, words outside its list (spelt in letters, which mean
 nothing to it). Fine detail is soft. Two coloured objects may swap colours.
+A speck of a few pixels stands in the top left corner of most pictures: the decoder makes it.
 """
 
 
