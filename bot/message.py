@@ -3,9 +3,12 @@
 import unicodedata
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
@@ -30,18 +33,44 @@ class Attachment(Frozen):
     data: bytes = Field(repr=False)
 
 
+Verb = Literal["vary", "seed", "why", "recipe", "train", "cancel"]
+
+
+class Press(Frozen):
+    """A button: its verb, the `key` of the message whose answer it stands under, and which of its pictures, from 0."""
+
+    verb: Verb
+    of: str
+    picture: int = Field(default=0, ge=0, le=3)
+
+
 class Inbound(Frozen):
-    """One message. `id` is the platform's own (delivered twice, it has the same); `thread` is one conversation."""
+    """One message, or one pressed button.
+
+    `id` is the platform's own (delivered twice, it has the same); `thread` is one conversation, `channel` the place
+    that it stands in, whose settings it shares ("" where there is no such thing).
+    """
 
     id: str
     thread: str
     person: str
     text: str
     attachments: tuple[Attachment, ...] = ()
+    platform: str = "console"
+    channel: str = ""
+    press: Press | None = None
+
+    @property
+    def key(self) -> str:
+        """One for each message there is, on whichever platform: two deliveries of one message share it."""
+        return f"{self.platform}:{self.id}"
 
 
 class Stage(Frozen):
-    """How far a running job is: step of steps, of part of parts; `preview` and `samples` are small PNGs."""
+    """How far a running job is: step of steps, of part of parts; `preview` and `samples` are small PNGs.
+
+    While it waits, `stage` is "queued" and `place` says how many go before it, plus one. `left`: seconds, about.
+    """
 
     stage: str
     step: int
@@ -49,15 +78,18 @@ class Stage(Frozen):
     part: int = 1
     parts: int = 1
     loss: float | None = None
+    place: int | None = None
+    left: float | None = None
     preview: bytes | None = Field(default=None, exclude=True, repr=False)
     samples: tuple[bytes, ...] = Field(default=(), exclude=True, repr=False)
 
 
 class Shown(Frozen):
-    """A finished picture: where it was kept, and its whole recipe."""
+    """A finished picture: where it was kept, the SHA-256 of that file, and its whole recipe."""
 
     file: Path
     recipe: dict[str, Any]
+    sha256: str = ""
 
 
 class NewLora(Frozen):
@@ -79,7 +111,7 @@ class Trouble(Frozen):
 
 
 class Reply(Frozen):
-    """One thing said. `intent` is what the message was taken for."""
+    """One thing said. `intent` is what the message was taken for; `actions` are the buttons that go with it."""
 
     text: str
     intent: str | None = None
@@ -87,6 +119,94 @@ class Reply(Frozen):
     lora: NewLora | None = None
     progress: Stage | None = None
     error: Trouble | None = None
+    actions: tuple[Verb, ...] = ()
 
 
 Answer = Callable[[Inbound], AsyncGenerator[Reply]]
+
+
+class Said(Frozen):
+    """A message, and its answer once there is one."""
+
+    inbound: Inbound
+    reply: Reply | None
+
+
+class OnShelf(Frozen):
+    """A LoRA as a page shows it."""
+
+    name: str
+    title: str
+    kind: str
+    trigger: str
+    summary: str
+    weight: float
+    licence: str
+    commercial: bool
+    shipped: bool
+
+
+class Receive(Protocol):
+    async def __call__(self, inbound: Inbound, hold: float = 0.0) -> bool:
+        """Store a message; it may be acknowledged once this returns. False: it was there already.
+
+        It is taken up after `hold` seconds. A twin that comes before then and has files gives them to it.
+        Raises `Full` when there is no room.
+        """
+        ...
+
+
+class Full(Exception):
+    """No more messages are taken now: come back after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no room for {seconds:g} s")
+        self.seconds = seconds
+
+
+class Undeliverable(Exception):
+    """This reply will never arrive, so it is not tried again."""
+
+
+class House(Protocol):
+    """What a door may look up."""
+
+    async def past(self, thread: str) -> tuple[Said, ...]:
+        """The thread's latest messages, from the oldest."""
+        ...
+
+    async def picture(self, sha256: str) -> bytes | None:
+        """A picture that we drew, by the SHA-256 of its file."""
+        ...
+
+    def shelf(self) -> tuple[OnShelf, ...]: ...
+
+    def preview(self, name: str) -> bytes | None:
+        """The preview of a LoRA, a PNG."""
+        ...
+
+    def training_pictures(self, name: str) -> tuple[bytes, ...]:
+        """PNGs of at most 512 pixels a side."""
+        ...
+
+
+class Door(Protocol):
+    """A platform as the service holds it: made by its module's `open_door(settings, house)`."""
+
+    name: str
+
+    def mount(self, site: "web.Application", receive: Receive) -> None:
+        """Add routes, and remember where messages go."""
+        ...
+
+    async def run(self) -> None:
+        """Hold a connection until cancelled; return at once where none is held."""
+        ...
+
+    async def post(self, to: Inbound, reply: Reply, ref: str | None) -> str | None:
+        """Deliver what is said in answer to `to`; progress is best effort, a final reply is tried until it passes.
+
+        `ref` is what the last post for the same message returned, across restarts: the door's own handle of what it
+        put there, so that it can be edited. Raises `Undeliverable` to end it, anything else to be tried again later.
+        """
+        ...

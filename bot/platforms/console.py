@@ -96,7 +96,7 @@ def to_text(reply: Reply) -> str:
 
 
 def to_json(reply: Reply) -> str:
-    return json.dumps(reply.model_dump(mode="json", exclude_none=True))
+    return json.dumps(reply.model_dump(mode="json", exclude_none=True, exclude={"actions"}))
 
 
 class Console:
