@@ -63,7 +63,7 @@ async def hold(name: str, home: Path) -> None:
     shutil.rmtree(folder / slug, ignore_errors=True)
     (folder / slug).mkdir(parents=True)
     studio, seeds = open_studio(Settings(home=home)), itertools.count(1)
-    assistant = open_assistant(studio, lambda: next(seeds))
+    assistant = open_assistant(studio, lambda _: next(seeds))
     lines, last = [f"# {name.capitalize()}", "", "Drawn with Pocket, the embedded base.", ""], b""
     for turn, (text, files) in enumerate(TALKS[name]):
         dropped = attached(files, last, home / slug)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 try:
     from bot.commands import loras, pictures, training
     from bot.commands.pictures import Wish
-    from bot.commands.terminal import DONE, INTERRUPTED, OURS, Terminal
+    from bot.commands.terminal import DONE, INTERRUPTED, MISTAKE, OURS, Terminal
     from bot.commands.training import Lesson
     from bot.message import printable
     from bot.settings import Settings
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[_log_handler()])
     try:
         args = _parser().parse_args(words)
+        if args.command == "init":  # has no settings yet, and waits for a person where a loop could not be interrupted
+            return _init(args, terminal)
         return asyncio.run(_run(args, terminal)) or DONE
     except KeyboardInterrupt:
         return terminal.fail(Cancelled())
@@ -79,7 +81,21 @@ def _settings(args: argparse.Namespace) -> Settings:
 
         own = demo.prepare(args.out)
         return Settings(home=getattr(args, "home", own))
-    return Settings(home=args.home) if hasattr(args, "home") else Settings()
+    home: Path | None = getattr(args, "home", None)
+    try:
+        return Settings(home)
+    except Invalid as error:
+        if args.command != "doctor":
+            raise
+        args.trouble = error  # which it tells, with the rest
+        return Settings.bare(home)
+
+
+def _init(args: argparse.Namespace, terminal: Terminal) -> int:
+    from bot.commands import init
+
+    init.init(getattr(args, "home", None), terminal)
+    return DONE
 
 
 async def _draw(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
@@ -104,6 +120,12 @@ async def _grid(studio: Studio, args: argparse.Namespace, terminal: Terminal) ->
     await pictures.grid(studio, _wish(args), args.seeds, terminal)
 
 
+async def _why(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import why
+
+    await why.why(studio, args.picture, args.out, terminal)
+
+
 async def _train(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
     await training.train(studio, Lesson(**{name: getattr(args, name) for name in Lesson.__slots__}), terminal)
 
@@ -125,6 +147,12 @@ async def _chat(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> No
     await conversation.chat(studio, terminal)
 
 
+async def _serve(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import service
+
+    await service.serve(studio, args.host, args.port, terminal)
+
+
 async def _demo(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
     from bot import demo
 
@@ -133,12 +161,13 @@ async def _demo(studio: Studio, args: argparse.Namespace, terminal: Terminal) ->
     terminal.result(made, ["", where])
 
 
-async def _doctor(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> int:
+async def _doctor(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> int:
     from bot import doctor
 
-    findings = await doctor.examine(studio)
+    trouble: Invalid | None = getattr(args, "trouble", None)
+    findings = await doctor.examine(studio, trouble)
     terminal.result(doctor.as_data(findings), doctor.as_lines(findings))
-    return DONE if doctor.can_draw(findings) else OURS
+    return MISTAKE if trouble else DONE if doctor.can_draw(findings) else OURS
 
 
 class Parser(argparse.ArgumentParser):
@@ -170,12 +199,18 @@ def _parser() -> Parser:
     _add_draw(command("draw", _draw, "Draw pictures of a prompt, with the LoRAs that you name and nothing else."))
     _add_edit(command("edit", _edit, "Draw over a picture, or over the white part of a mask."))
     _add_grid(command("grid", _grid, "Compare weights of one LoRA: a labelled sheet, weights across, seeds down."))
+    _add_why(command("why", _why, "Show what each LoRA does to a picture: a sheet of it without each of them."))
     _add_train(command("train", _train, "Train a LoRA from a folder of 4 to 30 pictures."))
     _add_loras(command("loras", _loras, "List the LoRAs, or show one."))
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
+    service = command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks.")
+    service.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
+    service.add_argument("--port", type=whole, default=8765, metavar="N", help="0 takes a free one (default: 8765)")
     demo = command("demo", _demo, "One conversation on its own: pictures, a LoRA trained and used.")
     demo.add_argument("--seed", type=whole, default=0, metavar="N", help="another seed, other pictures")
     demo.add_argument("--out", type=path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
+    about = "Set it up: the home, the doors that it answers at, a language model; asks, and writes settings.toml."
+    commands.add_parser("init", help=about, description=about, parents=[common])
     command("doctor", _doctor, "What works on this machine, and what to do about the rest.")
     return parser
 
@@ -202,6 +237,11 @@ def _add_grid(parser: Parser) -> None:
     parser.add_argument("--seeds", type=whole, default=2, metavar="N", help="rows (default: 2)")
     parser.add_argument("--size", type=size, metavar="WxH")
     _add_basics(parser)
+    parser.add_argument("--out", type=path, metavar="FILE", help="the sheet (default: under the home)")
+
+
+def _add_why(parser: Parser) -> None:
+    parser.add_argument("picture", type=path, metavar="PICTURE", help="a picture that Atelier drew with LoRAs")
     parser.add_argument("--out", type=path, metavar="FILE", help="the sheet (default: under the home)")
 
 

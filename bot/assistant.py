@@ -2,114 +2,239 @@
 
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
 
-from bot import replies
+from bot import replies, why
 from bot.conversation import Conversation, Planned, Shot
-from bot.intent import AskBack, Change, Intent, Question, StyleTransfer, Train
+from bot.history import History
+from bot.intent import AskBack, Change, Intent, Question, Setting, StyleTransfer, Train
 from bot.interpreter import Interpreter, pictures
-from bot.message import Inbound, Reply
-from bot.planner import Picture, plan_for
+from bot.message import Inbound, Press, Reply
+from bot.planner import Picture, brand_card, plan_for
+from bot.presses import ANOTHER, NOTHING_TO_STOP, STOP, STOPPED, TRAIN, gathered, picked
 from bot.rules.answers import completed
 from bot.shelf import Shelf
 from bot.uploads import check_picture
 from engine.catalog import LoraCard
-from engine.errors import AtelierError, Invalid, NameTaken, TryLater, UserError
-from engine.jobs import Progress
-from engine.plans import MAX_COUNT, MAX_PROMPT, MAX_SEED, ImagePlan, TrainPlan
-from engine.queue import JobQueue, Saved
+from engine.errors import AtelierError, Cancelled, Invalid, NameTaken, TooFewPictures, TryLater, UserError
+from engine.jobs import Progress, Queued, Ticket
+from engine.plans import MAX_COUNT, MAX_PROMPT, MAX_SEED, ImagePlan, Plan, TrainPlan
+from engine.queue import Saved, SavedPicture
 
 log = logging.getLogger(__name__)
 
-THREADS = 100  # conversations that are remembered
 EMPTY = Invalid("message", "it is empty", "Say what to draw, for example: a red mug on a podium.")
+Event = Queued | Progress | Saved | LoraCard
+
+
+class Queue(Protocol):
+    """Where plans are run: `JobQueue` for the life of this process, `DurableQueue` beyond it."""
+
+    def follow(self, plan: Plan, out: Path | None = None, ticket: Ticket | None = None) -> AsyncGenerator[Event]: ...
+    async def recall(self, key: str) -> Any | None: ...
+    async def cancel(self, key: str, owner: str) -> bool: ...
+    async def cancel_latest(self, thread: str, owner: str) -> bool: ...
+    async def keep(self, png: bytes, stem: str) -> SavedPicture: ...
+
+
+def any_seed(_: Inbound) -> int:
+    return secrets.randbelow(MAX_SEED - MAX_COUNT)
 
 
 class Assistant:
-    """Holds the conversations of this process; everything else is a value."""
+    """Holds nothing itself. `draw_seed` gives a message's seed where none was said."""
 
     def __init__(
-        self, queue: JobQueue, shelf: Shelf, interpreter: Interpreter, draw_seed: Callable[[], int] | None = None
+        self,
+        queue: Queue,
+        shelf: Shelf,
+        interpreter: Interpreter,
+        history: History,
+        draw_seed: Callable[[Inbound], int] = any_seed,
     ) -> None:
         self._queue = queue
         self._shelf = shelf
         self._interpreter = interpreter
-        self._draw_seed = draw_seed or (lambda: secrets.randbelow(MAX_SEED - MAX_COUNT))
-        self._talks: OrderedDict[str, Conversation] = OrderedDict()
+        self._history = history
+        self._draw_seed = draw_seed
 
     async def answer(self, inbound: Inbound) -> AsyncGenerator[Reply]:
         """Never raises but on cancel: what goes wrong becomes a reply, and the conversation stays as it was."""
-        intent: Intent | None = None
-        talk = self._talks.get(inbound.thread) or Conversation(inbound.thread)
+        intent: str | None = None
         try:
-            _check(inbound)
-            message = completed(talk.asked, inbound)
-            intent = await self._interpreter.read(talk, message)
+            async with aclosing(self._answer(inbound)) as said:
+                async for reply in said:
+                    intent = reply.intent
+                    yield reply
+        except (UserError, TryLater, Cancelled) as error:
+            yield replies.refusal(error, intent)
+        except AtelierError as error:
+            yield replies.refusal(error, intent, _incident(inbound))
+        except Exception:  # the outermost one: the next message has to work
+            yield replies.fault(_incident(inbound), intent)
+
+    async def _answer(self, inbound: Inbound) -> AsyncGenerator[Reply]:
+        if (stopped := await self._stopped(inbound)) is not None:
+            yield Reply(text=STOPPED if stopped else NOTHING_TO_STOP, intent="cancel")
+            return
+        _check(inbound)
+        talk = await self._history.open(inbound)
+        known: Planned | None = await self._queue.recall(inbound.key)
+        steps = (
+            self._run(known, talk, known.intent, inbound)  # an earlier try came as far as a plan
+            if known
+            else self._pressed(inbound.press, talk, inbound)
+            if inbound.press
+            else self._said(talk, inbound)
+        )
+        async with aclosing(steps) as said:
+            async for reply in said:
+                yield reply
+
+    async def _stopped(self, inbound: Inbound) -> bool | None:
+        """None where nothing was asked to be stopped."""
+        if inbound.press and inbound.press.verb == "cancel":
+            return await self._queue.cancel(inbound.press.of, inbound.person)
+        if not inbound.attachments and STOP.fullmatch(inbound.text.strip()):
+            return await self._queue.cancel_latest(inbound.talk, inbound.person)
+        return None
+
+    async def _said(self, talk: Conversation, inbound: Inbound) -> AsyncGenerator[Reply]:
+        message = completed(talk.asked, inbound)
+        if talk.here.trains and pictures(message) and not message.text.strip():
+            message = message.model_copy(update={"text": TRAIN})
+        intent = await self._interpreter.read(talk, message)
+        try:
             async with aclosing(self._act(intent, talk, message)) as said:
                 async for reply in said:
                     yield reply
-        except (UserError, TryLater) as error:
-            yield replies.refusal(error, intent and intent.kind)
-        except AtelierError as error:
-            incident = _incident(inbound)
-            yield replies.refusal(error, intent and intent.kind, incident)
-        except Exception:  # the outermost one: the next message has to work
-            incident = _incident(inbound)
-            yield replies.fault(incident, intent and intent.kind)
+        except UserError as error:  # what was meant is known by now
+            yield replies.refusal(error, intent.kind)
 
     async def _act(self, intent: Intent, talk: Conversation, message: Inbound) -> AsyncGenerator[Reply]:
         match intent:
             case AskBack():
-                self._keep(talk.asking(intent, message))
+                self._history.keep(talk.asking(intent, message))
                 yield Reply(text=intent.question, intent=intent.kind)
             case Question():
                 yield Reply(text=replies.answer(intent, talk, self._shelf), intent=intent.kind)
+            case Setting():
+                yield self._set(intent, talk)
             case _:
                 held = _holding(talk, intent, message)
                 planned = self._planned(intent, held, talk, message)
                 if isinstance(planned, AskBack):
-                    self._keep(talk.asking(planned, message))
+                    self._history.keep(talk.asking(planned, message))
                     yield Reply(text=planned.question, intent=intent.kind)
                 else:
-                    async with aclosing(self._run(planned, held, intent.kind, message.text)) as said:
+                    async with aclosing(self._run(planned, held, intent.kind, message)) as said:
                         async for reply in said:
                             yield reply
+
+    async def _pressed(self, press: Press, talk: Conversation, inbound: Inbound) -> AsyncGenerator[Reply]:
+        if press.verb == "train":
+            ask, message = gathered(talk, inbound)
+            self._history.keep(talk.asking(ask, message))
+            yield Reply(text=ask.question, intent="train")
+            return
+        chosen = picked(talk, press)
+        assert chosen.last is not None
+        match press.verb:
+            case "vary":
+                planned = self._planned(ANOTHER, chosen, talk, inbound)
+                assert isinstance(planned, Planned)
+                steps = self._run(planned, chosen, "change", inbound)
+            case "why":
+                steps = self._explained(chosen.last, inbound)
+            case "seed":
+                self._history.keep(chosen)
+                yield Reply(text=replies.kept_seed(chosen.last), intent="change")
+                return
+            case _:
+                yield Reply(text=replies.recipe_said(chosen.last, self._shelf), intent="question")
+                return
+        async with aclosing(steps) as said:
+            async for reply in said:
+                yield reply
+
+    def _set(self, setting: Setting, talk: Conversation) -> Reply:
+        """Raises `UnknownLora` for what is always to be used and is not there."""
+        here = talk.here
+        if setting.always is not None:
+            brand = brand_card(self._shelf)
+            names = (
+                brand.name if brand and name == "our brand" else self._shelf.card(name).name for name in setting.always
+            )
+            here = replace(here, always=tuple(dict.fromkeys(names)))
+        if setting.trains is not None:
+            here = replace(here, trains=setting.trains)
+        self._history.keep(talk.settled().at(here))
+        return Reply(text=replies.set_here(here), intent=setting.kind)
 
     def _planned(
         self, intent: Picture | StyleTransfer | Change | Train, held: Conversation, talk: Conversation, message: Inbound
     ) -> Planned | AskBack:
-        """A name that is taken is a refusal, and a question too: the pictures stay in hand for the next message."""
+        """A name that is taken, or too few pictures: a refusal, and a question too; what is in hand stays there."""
         try:
-            return plan_for(intent, held, self._shelf, self._draw_seed())
-        except NameTaken as error:
-            self._keep(talk.asking(AskBack(kind="ask_back", missing="name", question=error.message), message))
+            planned = plan_for(intent, held, self._shelf, self._draw_seed(message))
+        except (NameTaken, TooFewPictures) as error:
+            missing = "name" if isinstance(error, NameTaken) else "pictures"
+            self._history.keep(talk.asking(AskBack(kind="ask_back", missing=missing, question=error.message), message))
             raise
+        return planned if isinstance(planned, AskBack) else replace(planned, intent=intent.kind)
 
-    async def _run(self, planned: Planned, talk: Conversation, intent: str, said: str) -> AsyncGenerator[Reply]:
+    async def _run(self, planned: Planned, talk: Conversation, intent: str, inbound: Inbound) -> AsyncGenerator[Reply]:
         """The job, from its first progress to what was kept of it."""
         plan = planned.plan
         if isinstance(plan, TrainPlan):
+            self._history.keep(talk.settled())  # minutes pass: the conversation goes on meanwhile
             yield replies.started(plan, planned.notes, intent)
-        async with aclosing(self._queue.follow(plan)) as events:
+        ticket = Ticket(inbound.key, inbound.person, inbound.talk, planned)
+        async with aclosing(self._queue.follow(plan, ticket=ticket)) as events:
             async for event in events:
                 match event:
+                    case Queued():
+                        yield replies.queued(event, plan.steps, intent)
                     case Progress():
                         yield replies.progress(event, intent)
                     case LoraCard():
-                        self._keep(talk.settled())
                         yield replies.learnt(event, planned, intent)
                     case Saved():
-                        yield self._shown(planned, event, talk, intent, said)
+                        yield self._shown(planned, event, talk, intent, inbound)
 
-    def _shown(self, planned: Planned, saved: Saved, talk: Conversation, intent: str, said: str) -> Reply:
+    async def _explained(self, shot: Shot, inbound: Inbound) -> AsyncGenerator[Reply]:
+        """What the same seed draws without each LoRA, a job each, and then the sheet of it all."""
+        name = f"picture with seed {shot.plan.seed}"
+        parts = why.panels(shot.plan, name, self._shelf.catalog)
+        drawn: list[bytes] = []
+        for number, part in enumerate(parts[:-1]):
+            ticket = Ticket(f"{inbound.key}#{number}", inbound.person, inbound.talk, Planned(part.plan))
+            async with aclosing(self._queue.follow(part.plan, ticket=ticket)) as events:
+                async for event in events:
+                    match event:
+                        case Queued():
+                            yield replies.queued(event, part.plan.steps, "why")
+                        case Progress():
+                            step = replace(event, stage=part.label, part=number + 1, parts=len(parts) - 1)
+                            yield replies.progress(step, "why")
+                        case Saved():
+                            drawn.append(event.pictures[0].png)
+                        case LoraCard():
+                            raise TypeError("an image plan ended in a LoRA")
+        sheet = why.explained(parts, (*drawn, shot.pngs[0]), self._shelf.catalog)
+        yield replies.explained(await self._queue.keep(sheet, "why"))
+
+    def _shown(self, planned: Planned, saved: Saved, talk: Conversation, intent: str, inbound: Inbound) -> Reply:
         plan, order = planned.plan, planned.order
         assert isinstance(plan, ImagePlan)
         assert order is not None
         pngs, files = zip(*((picture.png, picture.file) for picture in saved.pictures), strict=True)
-        self._keep(talk.drawn(Shot(order, plan, pngs, files)))
-        return replies.drawn(planned, saved.pictures, self._shelf, self._unknown(plan, said), intent)
+        self._history.keep(talk.drawn(Shot(order, plan, pngs, files, inbound.key)))
+        return replies.drawn(planned, saved.pictures, self._shelf, self._unknown(plan, inbound.text), intent)
 
     def _unknown(self, plan: ImagePlan, said: str) -> tuple[str, ...]:
         """What the prompt says that the base has never seen, as sentences; and that it draws no photographs."""
@@ -121,15 +246,9 @@ class Assistant:
         dropped = (word for word in self._shelf.vocabulary.unknown(said, known) if word.is_realism)
         return replies.unknown_said(dict.fromkeys((*named, *dropped)), self._shelf.base.title)
 
-    def _keep(self, talk: Conversation) -> None:
-        self._talks[talk.thread] = talk
-        self._talks.move_to_end(talk.thread)
-        if len(self._talks) > THREADS:
-            self._talks.popitem(last=False)
-
 
 def _check(inbound: Inbound) -> None:
-    if not inbound.text.strip() and not inbound.attachments:
+    if not inbound.text.strip() and not inbound.attachments and inbound.press is None:
         raise EMPTY
     if len(inbound.text) > MAX_PROMPT:
         raise Invalid("message", f"{len(inbound.text):,} characters are too many", f"Use {MAX_PROMPT:,} at the most.")

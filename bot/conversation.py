@@ -34,21 +34,34 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A complete plan, the order that it came from, and what the reply has to say about it."""
+    """A complete plan, the order that it came from, what the reply has to say about it, and the intent's kind."""
 
     plan: ImagePlan | TrainPlan
     order: Order | None = None
     notes: tuple[str, ...] = ()
+    intent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A plan that was drawn: the PNGs are kept for a style transfer; `files` says where they were saved."""
+    """A plan that was drawn: the PNGs are kept for a style transfer; `files` says where they were saved.
+
+    `key` is that of the message which it was drawn for.
+    """
 
     order: Order
     plan: ImagePlan
     pngs: tuple[bytes, ...]
     files: tuple[Path, ...] = ()
+    key: str = ""
+
+    def only(self, picture: int) -> "Shot":
+        """As if that picture of it, from 0, had been drawn alone. IndexError if there is none."""
+        plan = replace(self.plan, seed=self.plan.seed + picture, count=1)
+        order = replace(self.order, frame=self.order.frame.model_copy(update={"count": None, "seed": None}))
+        return replace(
+            self, order=order, plan=plan, pngs=(self.pngs[picture],), files=self.files[picture : picture + 1]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +73,20 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Here:
+    """The settings of a channel: LoRAs that every picture there gets, and whether dropped pictures are for training."""
+
+    channel: str = ""
+    always: tuple[str, ...] = ()
+    trains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """`shots` from the oldest. Of the message in hand: `files` as they came, `uploads` the checked one to use."""
 
     thread: str
+    here: Here = Here()
     shots: tuple[Shot, ...] = ()
     asked: Asked | None = None
     files: tuple[Attachment, ...] = ()
@@ -75,6 +98,16 @@ class Conversation:
 
     def holding(self, files: tuple[Attachment, ...], uploads: tuple[Upload, ...]) -> "Conversation":
         return replace(self, files=files, uploads=uploads)
+
+    def at(self, here: Here) -> "Conversation":
+        return replace(self, here=here)
+
+    def picking(self, key: str, picture: int) -> "Conversation":
+        """One of its pictures as the last one. LookupError if it is not remembered."""
+        shot = next((shot for shot in reversed(self.shots) if shot.key == key), None)
+        if shot is None:
+            raise LookupError(key)
+        return replace(self.settled(), shots=(*(one for one in self.shots if one is not shot), shot.only(picture)))
 
     def settled(self) -> "Conversation":
         """Nothing in hand, nothing asked."""

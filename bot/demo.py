@@ -96,7 +96,7 @@ async def play(studio: Studio, seed: int, stage: Stage) -> dict[str, Any]:
     script = script_for(studio.catalog.list(), held_out(studio.base()), seed)
     dropped = draw_training_pictures(script.subject, seed, stage.folder / "dropped")
     seeds = random.Random(f"pictures {seed}")
-    assistant = open_assistant(studio, lambda: seeds.randrange(MAX_SEED - MAX_COUNT))
+    assistant = open_assistant(studio, lambda _: seeds.randrange(MAX_SEED - MAX_COUNT))
     for number, line in enumerate(script.lines):
         stage.person(line)
         files = dropped if line.drops else ()

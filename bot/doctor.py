@@ -1,18 +1,27 @@
 """What works on this machine, and what to do about the rest. It ends with a picture drawn, which settles most of it."""
 
 import os
+import pkgutil
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, cast
 
+from bot import platforms
+from bot.settings import SECRET, Llm, Settings, is_url, read_settings, secrets_in
 from bot.wiring import Studio
-from engine.errors import AtelierError
+from engine.errors import AtelierError, Invalid
 from engine.files import reading
 from engine.plans import ImagePlan
 from engine.queue import Saved
@@ -30,9 +39,13 @@ class Finding:
     todo: str = ""
 
 
-async def examine(studio: Studio) -> tuple[Finding, ...]:
+async def examine(studio: Studio, trouble: Invalid | None = None) -> tuple[Finding, ...]:
+    """`trouble` is what the settings could not be read for; the studio then has the bare ones."""
     with reading(studio.settings.home):
         findings = [look(studio) for look in (_python, _torch, _machine, _gpu, _home, _disk, _loras)]
+        findings.append(_settings(studio.settings, trouble))
+    findings += [_door(name, studio.settings) for name in sorted(studio.settings.doors)]
+    findings += [await _model(llm)] if (llm := studio.settings.llm) else []
     return (*findings, await _drawing(studio))
 
 
@@ -117,6 +130,57 @@ def _loras(studio: Studio) -> Finding:
             "loras", False, f"not as their cards say: {', '.join(broken)}", "Put these files back, or train anew."
         )
     return Finding("loras", True, f"{len(cards)} readable")
+
+
+def _settings(settings: Settings, trouble: Invalid | None) -> Finding:
+    if trouble:
+        return Finding("settings", False, trouble.message, trouble.hint)
+    file = settings.file
+    if not file.exists():
+        return Finding("settings", None, f"no {file}: all as it comes", "`atelier init` asks and writes it.")
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o077 and any(secrets_in(read_settings(file))):
+        found = f"{file} holds secrets, and others on this machine may read it (mode {mode:o})"
+        return Finding("settings", False, found, f"chmod 600 {shlex.quote(str(file))}")
+    return Finding("settings", True, str(file))
+
+
+def _door(name: str, settings: Settings) -> Finding:
+    """What its platform says of a door's section; and that what is to be an address is one."""
+    known = [module.name for module in pkgutil.iter_modules(platforms.__path__) if module.name != "console"]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        todo = f"Did you mean {near[0]}?" if near else f"Remove [doors.{name}]; there are {', '.join(known)}."
+        return Finding(name, False, "there is no door of that name", todo)
+    try:
+        settings.door(name, import_module(f"{platforms.__name__}.{name}").Settings)
+    except Invalid as error:
+        return Finding(name, False, error.message, error.hint)
+    if wrong := list(_wrong(f"doors.{name}", settings.doors[name])):
+        return Finding(name, False, "; ".join(wrong), f"Correct it in {settings.file}, or run `atelier init`.")
+    return Finding(name, True, "its settings are sound")
+
+
+def _wrong(at: str, said: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in said.items():
+        if isinstance(value, Mapping):
+            yield from _wrong(f"{at}.{key}", cast(Mapping[str, Any], value))
+        elif key.endswith("_url") and value and not is_url(str(value)):
+            yield f"{at}.{key} is no http or https URL"
+        elif value in ("", []) and SECRET.search(key):
+            yield f"{at}.{key} is empty"
+
+
+async def _model(llm: Llm) -> Finding:
+    from bot.llm import check
+
+    why = await check(llm)
+    named = f"{llm.model} at {llm.base_url}"
+    if why:
+        return Finding(
+            "llm", False, f"{named}: {why}", "Until it answers, rules read messages; `atelier init` mends it."
+        )
+    return Finding("llm", True, f"{named} answers")
 
 
 async def _drawing(studio: Studio) -> Finding:

@@ -165,7 +165,15 @@ class AskBack(Strict):
     question: str
 
 
-Intent = Draw | BrandAsset | Character | ProductShot | StyleTransfer | Change | Train | Question | AskBack
+class Setting(Strict):
+    """How things are done in this channel from now on; None leaves a setting as it is."""
+
+    kind: Literal["setting"]
+    always: tuple[str, ...] | None = Field(description="LoRAs that every picture here gets; () for none.")
+    trains: bool | None = Field(description="Whether pictures dropped here are for training.")
+
+
+Intent = Draw | BrandAsset | Character | ProductShot | StyleTransfer | Change | Train | Setting | Question | AskBack
 
 
 class Reading(Strict):

@@ -65,6 +65,11 @@ class Inbound(Frozen):
         """One for each message there is, on whichever platform: two deliveries of one message share it."""
         return f"{self.platform}:{self.id}"
 
+    @property
+    def talk(self) -> str:
+        """One for each conversation there is, on whichever platform."""
+        return f"{self.platform}:{self.thread}"
+
 
 class Stage(Frozen):
     """How far a running job is: step of steps, of part of parts; `preview` and `samples` are small PNGs.

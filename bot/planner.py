@@ -56,6 +56,7 @@ Wanted = TypeVar("Wanted", bound=Picture | StyleTransfer | Change)
 NO_PICTURE = Invalid("change", "there is no picture yet", "Ask for one first, or attach the one that you mean.")
 NOT_SEEN = "I cannot see what an attached picture shows, so I drew over it by your words: say what is in it."
 NAMED, IN_PICTURE = "you named it", "in the picture that you attached"
+HERE = "always used here"
 LORA_STRENGTH, PLAIN_STRENGTH = 0.8, 0.7  # of a style transfer, by what gives the style
 ASK_NAME = "What shall the new LoRA be called?"
 ASK_SHOW = "What shall it show?"
@@ -158,7 +159,7 @@ def _ordered(intent: Picture, talk: Conversation, shelf: Shelf) -> Order | AskBa
         if isinstance(found, AskBack):
             return found
         stack = (*found, *stack)
-    stack = _completed(stack, genre, shelf, intent.without)
+    stack = _completed(_with_defaults(stack, talk, shelf, intent.without), genre, shelf, intent.without)
     scene = intent.scene.model_copy(update={"subject": subject or subjects[0].name})
     image = talk.uploads[0].data if talk.uploads else None
     stack, strength = _strength(stack, intent.strength, image, shelf)
@@ -215,6 +216,16 @@ def _related(genre: Genre, subject: str, talk: Conversation, shelf: Shelf) -> tu
         return (Chosen(card.name, card.weight, "our character"),)
     names = " or ".join(card.title for card in cards)
     return AskBack(kind="ask_back", missing="lora", question=f"Which one: {names}?")
+
+
+def _with_defaults(
+    stack: tuple[Chosen, ...], talk: Conversation, shelf: Shelf, without: Iterable[str]
+) -> tuple[Chosen, ...]:
+    """Adds what is always used in this channel, where nothing of that kind was named; a LoRA that is gone is left."""
+    cards = [card for card in shelf.catalog.list() if card.name in talk.here.always and card.base == shelf.base.name]
+    has = {shelf.card(chosen.name).kind for chosen in stack}
+    new = [card for card in cards if card.kind not in has and card.name not in without]
+    return (*stack, *(Chosen(card.name, card.weight, HERE) for card in new))
 
 
 def _completed(stack: tuple[Chosen, ...], genre: Genre, shelf: Shelf, without: Iterable[str]) -> tuple[Chosen, ...]:

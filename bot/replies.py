@@ -1,11 +1,12 @@
 """Every sentence that we say."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
-from bot.conversation import Chosen, Conversation, Order, Planned, Shot
+from bot.conversation import Chosen, Conversation, Here, Order, Planned, Shot
 from bot.intent import Question
-from bot.message import NewLora, Reply, Shown, Stage, Trouble
+from bot.message import NewLora, Reply, Shown, Stage, Trouble, Verb
 from bot.rules.text import NUMBER
 from bot.shelf import Shelf
 from bot.surgery import colours, whole_word, with_articles
@@ -13,7 +14,7 @@ from bot.triggers import SUBJECTS, shown_in, spoken
 from engine.bases.vocabulary import UnknownWord
 from engine.catalog import LoraCard
 from engine.errors import AtelierError, DiskFull, Invalid, NameTaken, ShippedName, TrainingDiverged, UnknownLora
-from engine.jobs import Progress
+from engine.jobs import Progress, Queued
 from engine.plans import ImagePlan, TrainPlan
 from engine.queue import SavedPicture
 
@@ -56,10 +57,26 @@ def progress(event: Progress, intent: str) -> Reply:
         part=event.part,
         parts=event.parts,
         loss=event.loss,
+        left=event.left,
         preview=event.preview,
         samples=event.samples,
     )
-    return Reply(text=f"{event.stage} {event.step}/{event.steps}{part}{loss}", intent=intent, progress=stage)
+    text = f"{event.stage} {event.step}/{event.steps}{part}{loss}{_left(event.left)}"
+    return Reply(text=text, intent=intent, progress=stage, actions=("cancel",))
+
+
+def queued(event: Queued, steps: int, intent: str) -> Reply:
+    """Its place, and how long until it begins as far as that is known."""
+    first = "next in line" if event.place == 1 else f"{event.place - 1} go first"
+    stage = Stage(stage="queued", step=0, steps=steps, place=event.place, left=event.left)
+    return Reply(text=f"queued: {first}{_left(event.left)}", intent=intent, progress=stage, actions=("cancel",))
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None or seconds < 1:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f", about {f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'} left"
 
 
 def started(plan: TrainPlan, notes: Sequence[str], intent: str) -> Reply:
@@ -71,7 +88,7 @@ def started(plan: TrainPlan, notes: Sequence[str], intent: str) -> Reply:
         f"trigger “{plan.trigger}{word}”."
     )
     stage = Stage(stage="starting", step=0, steps=plan.steps)
-    return Reply(text=_joined(text, *notes), intent=intent, progress=stage)
+    return Reply(text=_joined(text, *notes), intent=intent, progress=stage, actions=("cancel",))
 
 
 def drawn(planned: Planned, saved: Sequence[SavedPicture], shelf: Shelf, unable: Sequence[str], intent: str) -> Reply:
@@ -83,8 +100,40 @@ def drawn(planned: Planned, saved: Sequence[SavedPicture], shelf: Shelf, unable:
     lead = shown_said(order, plan.count, shelf, is_sure=not unable)
     hint = "Say “stronger” or “weaker”." if intent == "style_transfer" else ""
     lines = (lead, stack_said(order.stack), numbers, _joined(*unable, *planned.notes, hint))
-    pictures = tuple(Shown(file=p.file, recipe=p.recipe) for p in saved)
-    return Reply(text="\n".join(line for line in lines if line), intent=intent, pictures=pictures)
+    text = "\n".join(line for line in lines if line)
+    why: tuple[Verb, ...] = ("why",) if plan.stack.refs else ()
+    return Reply(text=text, intent=intent, pictures=shown(saved), actions=("vary", "seed", *why, "recipe", "train"))
+
+
+def shown(saved: Iterable[SavedPicture]) -> tuple[Shown, ...]:
+    return tuple(Shown(file=p.file, recipe=p.recipe, sha256=hashlib.sha256(p.png).hexdigest()) for p in saved)
+
+
+def explained(picture: SavedPicture) -> Reply:
+    """The sheet that the Why button asks for."""
+    text = "The same seed without each LoRA, and without any; beneath it, what each LoRA was trained on."
+    return Reply(text=text, intent="why", pictures=shown([picture]))
+
+
+def recipe_said(shot: Shot, shelf: Shelf) -> str:
+    """All that makes a picture, a line each."""
+    plan, made = shot.plan, [f"{ref.name} {ref.weight:g} ({ref.sha256[:12]})" for ref in shot.plan.stack.refs]
+    numbers = f"{numbers_said(plan)[:-1]}, {plan.steps} steps, guidance {plan.guidance:g}, sampler {plan.sampler}."
+    return "\n".join(
+        (f"Prompt: “{plan.prompt}”", numbers, f"LoRAs: {', '.join(made) or 'none'}", f"Base: {shelf.base.title}",
+         "The PNG carries all of this; `atelier draw --again FILE` draws it anew.")
+    )  # fmt: skip
+
+
+def kept_seed(shot: Shot) -> str:
+    return f"Seed {shot.plan.seed} stays. Say what to change: it is drawn with the same seed."
+
+
+def set_here(here: Here) -> str:
+    """How things are done in a channel from now on."""
+    always = f"always {_listed(here.always)}" if here.always else "nothing is always used"
+    drops = "pictures that are dropped are for training" if here.trains else "dropped pictures are to draw from"
+    return f"Here: {always}; {drops}."
 
 
 def shown_said(order: Order, count: int, shelf: Shelf, is_sure: bool = True) -> str:

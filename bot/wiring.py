@@ -1,22 +1,38 @@
 """The composition root: the one place that names concrete classes of both sides."""
 
+import pkgutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from bot.assistant import Assistant
-from bot.interpreter import RuleInterpreter
+from bot import platforms
+from bot.assistant import Assistant, Queue, any_seed
+from bot.conversation import Planned
+from bot.desk import Desk
+from bot.history import History, Kept, Memory
+from bot.house import Lookup
+from bot.interpreter import Interpreter, RuleInterpreter
+from bot.message import Door, Inbound
+from bot.service import Service, seed_of
 from bot.settings import Settings, stay_offline
 from bot.shelf import Shelf
 from engine import bases
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
+from engine.database import Database
+from engine.durable import DurableQueue
+from engine.errors import Invalid
 from engine.executor import Executor
 from engine.queue import JobQueue
 from engine.store import Store
+from engine.worker import WorkerExecutor
 
 SHIPPED_LORAS = Path(__file__).resolve().parents[1] / "loras"
+ALWAYS_OPEN = ("web",)  # doors that need no section in the settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +66,56 @@ def open_studio(settings: Settings) -> Studio:
     return Studio(settings, catalog, store, executor, JobQueue(executor, store, catalog))
 
 
-def open_assistant(studio: Studio, draw_seed: Callable[[], int] | None = None) -> Assistant:
-    """The conversation, read by rules. `draw_seed` gives the seed of a picture for which none was said."""
+def open_assistant(studio: Studio, draw_seed: Callable[[Inbound], int] = any_seed) -> Assistant:
+    """The conversation of one terminal. `draw_seed` gives the seed of a picture for which none was said."""
+    return _assistant(studio, studio.queue, Memory(), draw_seed)
+
+
+async def open_service(studio: Studio) -> Service:
+    """The service on the studio's home, with its database open. `HomeInUse`, `Invalid` for a door's settings."""
+    settings, store, catalog = studio.settings, studio.store, studio.catalog
+    database = Database(settings.home)
+    doors = {name: _door(name, studio, database) for name in door_names() if _is_open(name, settings)}
+    if unknown := set(settings.doors) - set(door_names()):
+        raise Invalid(
+            "doors",
+            f"there is no door named {', '.join(sorted(unknown))}",
+            f"Those there are: {', '.join(door_names())}.",
+        )
+    await database.open()
+    executor = WorkerExecutor(SHIPPED_LORAS, settings.home)
+    queue = DurableQueue(JobQueue(executor, store, catalog), database, store, catalog, Planned)
+    history = Kept(database, store)
+    desk = Desk(database, store, history, _assistant(studio, queue, history, seed_of).answer, doors)
+    return Service(database, queue, executor, desk, doors, time.monotonic())
+
+
+def door_names() -> tuple[str, ...]:
+    """The platforms that a service can hold open: each is a module of bot/platforms with an `open_door`."""
+    found = sorted(module.name for module in pkgutil.iter_modules(platforms.__path__) if not module.ispkg)
+    return tuple(name for name in found if hasattr(_module(name), "open_door"))
+
+
+def _module(name: str) -> Any:
+    return import_module(f"bot.platforms.{name}")
+
+
+def _is_open(name: str, settings: Settings) -> bool:
+    return name in ALWAYS_OPEN or name in settings.doors
+
+
+def _door(name: str, studio: Studio, database: Database) -> Door:
+    module = _module(name)
+    said = studio.settings.door(name, module.Settings)
+    return module.open_door(said, Lookup(name, database, studio.store, studio.catalog))
+
+
+def _assistant(studio: Studio, queue: Queue, history: History, draw_seed: Callable[[Inbound], int]) -> Assistant:
     base = studio.base()
     vocabulary = Vocabulary.of(base)
     shelf = Shelf(studio.catalog, base, vocabulary)
-    rules = RuleInterpreter(studio.catalog, vocabulary)
-    return Assistant(studio.queue, shelf, rules, draw_seed) if draw_seed else Assistant(studio.queue, shelf, rules)
+    return Assistant(queue, shelf, _interpreter(studio, vocabulary), history, draw_seed)
+
+
+def _interpreter(studio: Studio, vocabulary: Vocabulary | None) -> Interpreter:
+    return RuleInterpreter(studio.catalog, vocabulary)

@@ -37,7 +37,7 @@ PICTURE_SIDE = 512
 MAX_WEIGHTS = 1_000_000_000  # bytes
 DEFAULT_WEIGHTS: dict[Kind, float] = {"style": 0.8, "quality": 0.5}  # the other kinds: as trained
 SAID_BY_TRAINER = ("family", "alpha", "word", "final_loss", "seconds", "title", "summary", "aliases", "weight",
-                   "licence", "commercial", "provenance")  # fmt: skip
+                   "licence", "commercial", "provenance", "job")  # fmt: skip
 
 
 def _one_line(text: str) -> str:
@@ -80,6 +80,7 @@ class LoraCard(BaseModel):
     provenance: Line = ""
     final_loss: float | None = None
     seconds: float | None = None
+    job: str = Field(default="", max_length=300)  # the one that trained it
 
 
 class Catalog:
@@ -133,6 +134,10 @@ class Catalog:
             raise ShippedName(name)
         if not replace and os.path.lexists(self.own / name):
             raise NameTaken(name)
+
+    def made_by(self, job: str, name: str) -> LoraCard | None:
+        """The LoRA `name` if this very job has trained it already."""
+        return next((card for card in self.list() if job and (card.job, card.name) == (job, name)), None)
 
     def add(self, plan: TrainPlan, trained: Trained) -> LoraCard:
         """Put a finished LoRA in. `NameTaken`, `Invalid` or `DiskFull` leave the catalog as it was.

@@ -262,6 +262,56 @@ class OutOfMemory(TryLater):
 
 
 @dataclass(eq=False)
+class Busy(TryLater):
+    """So many jobs wait already that no more are taken."""
+
+    waiting: int
+
+    @property
+    def message(self) -> str:
+        return f"{self.waiting} jobs are waiting already, so no more are taken just now."
+
+    @property
+    def hint(self) -> str:
+        return "Ask again in a few minutes."
+
+
+@dataclass(eq=False)
+class HomeInUse(UserError):
+    """Another service runs on this home."""
+
+    home: str
+
+    @property
+    def message(self) -> str:
+        return f"Another Atelier service runs on {self.home} already."
+
+    @property
+    def hint(self) -> str:
+        return "Stop that one first, or name another home with --home DIR."
+
+
+class WorkerDied(AtelierError):
+    """The process that draws ended in the middle of a plan."""
+
+    @property
+    def message(self) -> str:
+        return "The engine stopped in the middle of it, each time that it was tried."
+
+    @property
+    def hint(self) -> str:
+        return "Ask for less at once; if it happens again, report it with what you asked for."
+
+
+class WorkerHung(WorkerDied):
+    """The process that draws took no step for so long that it was ended."""
+
+    @property
+    def message(self) -> str:
+        return "The engine did not move any more, each time that it was tried."
+
+
+@dataclass(eq=False)
 class Fault(AtelierError):
     """A mistake of ours, of whatever kind, as it is told to the person; the log has the rest."""
 

@@ -103,6 +103,7 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         write_synced(draft, data)
         draft.replace(path)
+        sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 

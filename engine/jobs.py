@@ -8,7 +8,8 @@ from typing import Any
 class Progress:
     """Step `step` of `steps` of picture `part` of `parts`; `preview` is a small PNG of the picture as it stands.
 
-    In training, `loss` is the mean of the last steps and `samples` are PNGs drawn with the LoRA so far.
+    In training, `loss` is the mean of the last steps and `samples` are PNGs drawn with the LoRA so far. `left`: seconds
+    to the end, as far as can be told from the pace until now.
     """
 
     stage: str
@@ -19,6 +20,25 @@ class Progress:
     preview: bytes | None = None
     loss: float | None = None
     samples: tuple[bytes, ...] = ()
+    left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """It waits: `place` 1 is the next one; `left` is in seconds, None where no pace is known yet."""
+
+    place: int
+    left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """For whom a plan is run. One `key`, one job; `memo` is kept with it and given back when it is asked for again."""
+
+    key: str
+    owner: str
+    thread: str
+    memo: object = None
 
 
 @dataclass(frozen=True, slots=True)

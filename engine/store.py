@@ -4,9 +4,11 @@ import hashlib
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from engine.errors import Invalid
 from engine.files import check_writable, write_whole, writing
+from engine.plain import pack, unpack
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 STEM_LENGTH = 50  # characters: with four bytes each and a number, still a file name
@@ -41,8 +43,17 @@ class Store:
         folder = self.home / "inputs"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / sha256, data)
+            if not (folder / sha256).exists():
+                write_whole(folder / sha256, data)
         return sha256
+
+    def pack(self, kind: Any, value: object) -> str:
+        """`value` of type `kind` as JSON text; the pictures in it are kept as inputs."""
+        return pack(kind, value, self.save_input)
+
+    def unpack(self, kind: Any, text: str) -> Any:
+        """What `pack` was given."""
+        return unpack(kind, text, self.input)
 
     def input(self, sha256: str) -> bytes:
         """The picture with this content; `Invalid` if it is not kept here, or no longer as it was."""

@@ -10,6 +10,7 @@ from bot import tags
 from bot.commands.files import check_target, read_file, read_picture, write_file
 from bot.commands.terminal import Terminal
 from bot.sheets import sheet
+from bot.why import redrawing
 from bot.wiring import Studio
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
@@ -18,7 +19,7 @@ from engine.errors import Invalid, WrongBase
 from engine.jobs import Progress
 from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan, LoraRef, LoraStack, brief, check_range
 from engine.queue import Saved, SavedPicture
-from engine.recipes import plan_from, read_recipe
+from engine.recipes import read_recipe
 
 MOST_SEEDS, MOST_WEIGHTS = 8, 8
 Wanted = list[tuple[LoraCard, tuple[float, ...]]]
@@ -54,10 +55,7 @@ async def draw(studio: Studio, wish: Wish, terminal: Terminal) -> None:
 async def again(studio: Studio, picture: Path, out: Path | None, terminal: Terminal) -> None:
     """The picture of a recipe once more: on the same machine and versions, the same pixels."""
     recipe = read_recipe(read_file(picture), picture.name)
-    if studio.base(recipe["base"]).fingerprint() != recipe["base_sha256"]:
-        why = f"the base “{recipe['base']}” is another one now than when it was drawn"
-        raise Invalid(picture.name, why, "Bring the earlier base back, or draw its prompt anew.")
-    plan = plan_from(recipe, studio.store.input)
+    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store.input)
     _report(await drawn(studio, plan, terminal, out), (), terminal)
 
 

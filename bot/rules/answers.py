@@ -11,6 +11,7 @@ NAME = (
     r"this)?\s*(?:is|as|should be)?\s*[\"']?([\w-]+)[\"']?(?:[\s,]+(?:please|then|instead))*[.!]*$"
 )
 REPLACE = r"^(?:(?:please|yes|ok(?:ay)?|just)[\s,]+)*(?:replace|overwrite)\b[^.!?]*[.!]*$"
+GATHERS = ("pictures", "what", "name")  # questions that more pictures may follow
 LONGEST = 12  # words that an answer has
 
 
@@ -20,14 +21,20 @@ def completed(asked: Asked | None, message: Inbound) -> Inbound:
     if asked is None:
         return message
     before = tidy(plain(asked.about.text))
-    if asked.ask.missing == "pictures" and message.attachments and not is_training(said):
-        return message.model_copy(update={"text": f"{said}. {before}" if said else before})
+    if message.attachments and asked.ask.missing in GATHERS and not starts_anew(said):
+        return _gathered(asked, message, said, before)
     if message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
         return message
     text = _joined(asked.ask.missing, before, said)
     return (
         message if text is None else message.model_copy(update={"text": text, "attachments": asked.about.attachments})
     )
+
+
+def _gathered(asked: Asked, message: Inbound, said: str, before: str) -> Inbound:
+    """More pictures of a set that comes over several messages: all of them, with the words of both."""
+    words_ = before if not said else said if is_training(said) or not before else f"{said}. {before}"
+    return message.model_copy(update={"text": words_, "attachments": (*asked.about.attachments, *message.attachments)})
 
 
 def _joined(missing: str, before: str, said: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from bot.assistant import Assistant
+from bot.history import Memory
 from bot.interpreter import RuleInterpreter
 from bot.message import Attachment, Inbound, Reply
 from bot.shelf import Shelf
@@ -48,7 +49,7 @@ class Talk:
         self.engine = FakeExecutor(self.shelf.catalog, self.home)
         queue = JobQueue(self.engine, Store(self.home), self.shelf.catalog)
         rules = RuleInterpreter(self.shelf.catalog, self.shelf.vocabulary)
-        self.assistant = Assistant(queue, self.shelf, rules, lambda: SEED)
+        self.assistant = Assistant(queue, self.shelf, rules, Memory(), lambda _: SEED)
         self._ids = itertools.count()
 
     async def say(self, text: str, attached: int = 0, thread: str = "t", files: tuple[Attachment, ...] = ()) -> Reply:

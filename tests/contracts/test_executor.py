@@ -10,12 +10,16 @@ from engine.errors import Invalid
 from engine.executor import Executor
 from engine.jobs import Drawn, Progress, Trained
 from engine.local import LocalExecutor
+from engine.worker import WorkerExecutor
 from tests.engine.studio import image_plan, pixels, train_plan
 
 
-@pytest.fixture(params=["local"])
-async def executor(tiny_home: Path, tmp_path: Path) -> AsyncGenerator[Executor]:
-    executor = LocalExecutor(Catalog(tmp_path / "none", tmp_path / "loras"), tiny_home)
+@pytest.fixture(params=["local", "worker"])
+async def executor(request: pytest.FixtureRequest, tiny_home: Path, tmp_path: Path) -> AsyncGenerator[Executor]:
+    if request.param == "local":
+        executor = LocalExecutor(Catalog(tmp_path / "none", tmp_path / "loras"), tiny_home)
+    else:
+        executor = WorkerExecutor(tmp_path / "none", tiny_home)
     yield executor
     await executor.close()
 

@@ -1,0 +1,1 @@
+"""Routes of the service that are no conversation."""

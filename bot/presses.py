@@ -1,0 +1,54 @@
+"""What a pressed button means: the same as something that could have been said, of a certain picture."""
+
+import re
+
+from bot.conversation import Conversation
+from bot.intent import AskBack, Change, Frame
+from bot.message import Attachment, Inbound, Press
+from engine.errors import Invalid
+from engine.plans import PICTURES
+
+STOP = re.compile(
+    r"(?:please )?(?:stop|cancel|abort|never ?mind|forget it)(?: (?:it|that|this|please|the (?:job|training|drawing)))*"
+    r"[.!]*",
+    re.IGNORECASE,
+)
+ANOTHER = Change(
+    kind="change", swaps=(), add=(), remove=(), colour=None, place=None, style=None, loras=(), without=(), nudges=(),
+    strength=None, reseed=True, which=None, back=False, unread="",
+    frame=Frame(count=None, width=None, height=None, shape=None, seed=None, steps=None),
+)  # fmt: skip
+STOPPED = "Stopped."
+NOTHING_TO_STOP = "There is nothing of yours to stop there."
+TRAIN = "learn a new LoRA from these pictures"
+MORE = "{count} in hand for a new LoRA; {more} more at least. Press the button under another, or drop pictures here."
+NAME = "{count} in hand for a new LoRA. What shall it be called?"
+
+
+def picked(talk: Conversation, press: Press) -> Conversation:
+    """The conversation with the picture under the button as its last one."""
+    try:
+        return talk.picking(press.of, press.picture)
+    except LookupError:
+        why = "it is not among the latest of this conversation"
+        raise Invalid("picture", why, "Ask for it anew, or attach it.") from None
+
+
+def gathered(talk: Conversation, inbound: Inbound) -> tuple[AskBack, Inbound]:
+    """All pictures of an answer beside those in hand, as a message that waits for more of them, or for a name."""
+    assert inbound.press is not None
+    shot = next((shot for shot in reversed(talk.shots) if shot.key == inbound.press.of), None)
+    if shot is None:
+        picked(talk, inbound.press)  # says why
+    assert shot is not None
+    held = talk.asked.about.attachments if talk.asked and talk.asked.ask.missing in ("pictures", "name") else ()
+    new = (Attachment(name=f"{shot.plan.seed + k}.png", data=png) for k, png in enumerate(shot.pngs))
+    files = tuple({file.data: file for file in (*held, *new)}.values())
+    said = f"{len(files)} picture{'s' if len(files) > 1 else ''}"
+    if len(files) < PICTURES[0]:
+        ask = AskBack(
+            kind="ask_back", missing="pictures", question=MORE.format(count=said, more=PICTURES[0] - len(files))
+        )
+    else:
+        ask = AskBack(kind="ask_back", missing="name", question=NAME.format(count=said))
+    return ask, inbound.model_copy(update={"text": TRAIN, "attachments": files, "press": None})

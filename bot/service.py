@@ -1,0 +1,135 @@
+"""The open door: the desk, the durable queue, the worker and the platforms, started and stopped together."""
+
+import asyncio
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from bot.api import health
+from bot.desk import Desk
+from bot.message import Door, Inbound
+from engine.database import Database
+from engine.durable import LANES, DurableQueue
+from engine.plans import MAX_COUNT, MAX_SEED
+from engine.worker import WorkerExecutor
+
+log = logging.getLogger(__name__)
+
+LEAST_FREE = 200_000_000  # bytes of disk under which the service says that it is not ready
+GRACE = 10.0  # seconds that open requests have when the service ends
+
+
+def seed_of(inbound: Inbound) -> int:
+    """The same for each delivery of a message, so that it is the same picture however often it is planned."""
+    digest = hashlib.sha256(inbound.key.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % (MAX_SEED - MAX_COUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Satisfies `health.Vitals`."""
+
+    database: Database
+    queue: DurableQueue
+    executor: WorkerExecutor
+    desk: Desk
+    doors: Mapping[str, Door]
+    began: float
+
+    @asynccontextmanager
+    async def open(self, host: str, port: int) -> AsyncGenerator[int]:
+        """Serve within the block; yields the port. Doors open last and close first."""
+        site = web.Application(client_max_size=1_000_000)
+        health.add_routes(site, self)
+        for door in self.doors.values():
+            door.mount(site, self.desk.receive)
+        await self.queue.start()
+        await self.desk.start()
+        runner = web.AppRunner(site, keepalive_timeout=75, shutdown_timeout=GRACE, access_log=None)
+        await runner.setup()
+        holding = [asyncio.create_task(self._hold(door)) for door in self.doors.values()]
+        try:
+            listener = web.TCPSite(runner, host, port)
+            await listener.start()
+            warming = asyncio.create_task(self._warm_up())
+            yield runner.addresses[0][1]
+            warming.cancel()
+        finally:
+            for task in holding:
+                task.cancel()
+            await asyncio.gather(*holding, return_exceptions=True)
+            await runner.cleanup()
+            await self.desk.close()
+            await self.queue.close()
+            await self.executor.close()
+            await self.database.close()
+
+    async def _warm_up(self) -> None:
+        with suppress(OSError):
+            await self.executor.warm_up()
+
+    async def _hold(self, door: Door) -> None:
+        """A door's connection, opened again when it breaks."""
+        wait = 1.0
+        while True:
+            began = time.monotonic()
+            try:
+                await door.run()
+                return
+            except Exception as error:
+                log.error("the door %s closed: %s: %s", door.name, type(error).__name__, error)
+            wait = 1.0 if time.monotonic() - began > 60 else min(wait * 2, 60.0)
+            await asyncio.sleep(wait)
+
+    def health(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "seconds": round(time.monotonic() - self.began, 1),
+            "worker": {"pid": self.executor.pid, "state": self.executor.state},
+            "waiting": {lane: len(self.queue.waiting(lane)) for lane in LANES},
+            "unanswered": self.desk.unanswered,
+            "doors": sorted(self.doors),
+        }
+
+    async def unready(self) -> str:
+        if self.executor.pid is None:
+            return "the worker is being started"
+        if shutil.disk_usage(self.database.file.parent).free < LEAST_FREE:
+            return "the disk is full"
+        try:
+            async with asyncio.timeout(2):
+                await self.database.run(lambda c: c.execute(sa.text("select 1")).scalar())
+        except Exception as error:
+            return f"the database does not answer: {type(error).__name__}"
+        return ""
+
+    def gauges(self) -> dict[str, float]:
+        waiting = {f"jobs_waiting_{lane}": float(len(self.queue.waiting(lane))) for lane in LANES}
+        return waiting | {
+            "messages_unanswered": float(self.desk.unanswered),
+            "worker_up": float(self.executor.pid is not None),
+            "uptime_seconds": time.monotonic() - self.began,
+        }
+
+    def counters(self) -> dict[str, dict[tuple[str, str], float]]:
+        tally = self.desk.tally
+        by_platform = {
+            "messages_received": tally.received, "messages_answered": tally.answered,
+            "replies_delivered": tally.delivered, "replies_undeliverable": tally.undeliverable,
+        }  # fmt: skip
+        counted = {
+            name: {("platform", platform): float(count) for platform, count in counter.items()}
+            for name, counter in by_platform.items()
+        }
+        ended = {("state", state): float(count) for state, count in self.queue.ended.items()}
+        return counted | {
+            "jobs_ended": ended, "worker_deaths": {("worker", "local"): float(self.queue.worker_deaths)}
+        }  # fmt: skip
