@@ -5,10 +5,12 @@ BIN = $(VENV)/bin
 SEED = 0
 setup = MAKE_VERSION='$(MAKE_VERSION)' VENV='$(VENV)' TORCH='$(TORCH)' PYTHON='$(PYTHON)' sh .ci/setup.sh
 
-.PHONY: demo run test check bench pocket loras clean setup-run setup-dev
+.PHONY: demo run chat test check bench pocket loras clean setup-run setup-dev
 demo: setup-run           ## one conversation, non-interactive; its pictures land in demo/
 	@$(BIN)/atelier demo --seed $(SEED)
-run: setup-run            ## talk to it
+run: setup-run            ## the service: a page to chat on at http://127.0.0.1:8765/
+	@$(BIN)/atelier run
+chat: setup-run           ## talk to it on this terminal
 	@$(BIN)/atelier chat
 test: setup-dev           ## every test
 	@$(BIN)/python -m pytest -q

@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import gzip
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -220,18 +221,21 @@ def chat_shots(to: Target) -> dict[str, Callable[[], Shot]]:
 
 @dataclass
 class Tally:
-    """`statuses`: by door and status, 0 where the connection ended without an answer; `seconds`: of each answer."""
+    """`statuses`: by door and status, 0 for none; `seconds`: of each answer; `silent`: whole requests without one."""
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, list[float]] = field(default_factory=lambda: {door: [] for door in DOORS})
     wrong: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    silent: int = 0
 
-    def add(self, door: str, kind: str, status: int, seconds: float) -> None:
+    def add(self, door: str, shot: Shot, status: int, seconds: float) -> None:
         self.statuses[door, status] += 1
         if status:
             self.seconds[door].append(seconds)
+        elif not shot.is_cut:
+            self.silent += 1
         if 200 <= status < 300 or status >= 500:
-            self.wrong[door, kind, status] += 1
+            self.wrong[door, shot.kind, status] += 1
 
 
 class Line:
@@ -284,7 +288,7 @@ async def fire(to: Target, count: int, lines: int, tally: Tally) -> None:
             door = DOORS[number % len(DOORS)]
             kinds = list(by_door[door])
             shot = by_door[door][kinds[number // len(DOORS) % len(kinds)]]()
-            tally.add(door, shot.kind, *await line.ask(shot))
+            tally.add(door, shot, *await line.ask(shot))
         line.close()
 
     await asyncio.gather(*(one(Line(to.host, to.port)) for _ in range(lines)))
@@ -329,6 +333,7 @@ async def take(inbound: Inbound, hold: float = 0.0) -> bool:  # noqa: ARG001
 
 def serve(hook: str, secret: str, tell: Connection) -> None:
     """Both doors at a port of the loopback, which is told; until killed."""
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # it tells each request that is no HTTP at length
 
     async def run() -> None:
         site = web.Application()
@@ -386,7 +391,7 @@ def report(tally: Tally, seconds: float, memory: list[float]) -> bool:
         sum(n for (_, _, status), n in tally.wrong.items() if status // 100 in hundreds)
         for hundreds in ((2,), range(5, 10))
     )
-    print(f"accepted (2xx): {accepted}; 5xx: {faults}")
+    print(f"accepted (2xx): {accepted}; 5xx: {faults}; whole requests without an answer: {tally.silent}")
     for (door, kind, status), count in tally.wrong.items():
         print(f"  WRONG: {door}, {kind}: {status} × {count}")
     if memory:
@@ -397,7 +402,7 @@ def report(tally: Tally, seconds: float, memory: list[float]) -> bool:
 
 async def measure(url: str, pid: int | None, args: argparse.Namespace) -> bool:
     parts = urlsplit(url)
-    key = webhook.keys_of(args.hook, webhook.Hook.model_validate({"secrets": [args.secret], "reply_url": url}))[0]
+    key = webhook.Hook.model_validate({"secrets": [args.secret], "reply_url": url}).keys[0]
     to = Target(parts.hostname or "127.0.0.1", parts.port or 80, args.hook, key, random.Random(args.seed))
     tally, memory = Tally(), [now] if (now := rss(pid)) else []
     watch = asyncio.ensure_future(watched(pid, memory))
@@ -420,7 +425,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with served(args) as (url, pid):
-        sys.exit(0 if asyncio.run(measure(url, pid, args)) else 1)
+        try:
+            sys.exit(0 if asyncio.run(measure(url, pid, args)) else 1)
+        except ConnectionRefusedError:
+            sys.exit(f"nobody is at {url}, or nobody is there any more")
 
 
 if __name__ == "__main__":

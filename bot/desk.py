@@ -21,6 +21,7 @@ from bot.history import Kept
 from bot.message import Answer, Door, Full, Inbound, Reply, Undeliverable
 from bot.presses import STOP
 from engine.database import Database, messages, refs, replies, upsert
+from engine.errors import DiskFull
 from engine.store import Store
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Desk:
         unanswered = sa.select(messages.c.body).where(messages.c.state == "new").order_by(messages.c.received)
         undelivered = sa.select(replies.c.key, replies.c.due).where(replies.c.state == "waiting")
         for body in await self._database.run(lambda c: c.execute(unanswered).scalars().all()):
-            self._start(self._take_up(self._store.unpack(Inbound, body), 0.0))
+            self._start(self._resume(body))
         for key, due in await self._database.run(lambda c: c.execute(undelivered).all()):
             self._start(self._deliver(key, due - time.time()))
 
@@ -112,7 +113,8 @@ class Desk:
     def _insert(self, connection: sa.Connection, inbound: Inbound, hold: float) -> bool:
         row = connection.execute(sa.select(messages).where(messages.c.key == inbound.key)).first()
         if row is not None:
-            self._merge(connection, row.body, inbound)
+            if row.state == "new":
+                self._merge(connection, row.body, inbound)
             return False
         waiting = connection.execute(sa.select(sa.func.count()).where(messages.c.state == "new")).scalar_one()
         if waiting >= MOST:
@@ -143,6 +145,10 @@ class Desk:
         if not task.cancelled() and (error := task.exception()):
             log.error("left for the next start: %s: %s", type(error).__name__, error)
 
+    async def _resume(self, body: str) -> None:
+        """Take up an earlier service's message; one that can no longer be read stops no other."""
+        await self._take_up(self._store.unpack(Inbound, body), 0.0)
+
     async def _take_up(self, inbound: Inbound, hold: float) -> None:
         """Answer it when its conversation is free; what stops something else does not wait for that."""
         turn = Turn(self._turns.setdefault(inbound.talk, asyncio.Lock()))
@@ -150,10 +156,9 @@ class Desk:
         try:
             if not stops(inbound):
                 await turn.take()
-            if hold:
-                await asyncio.sleep(hold)
-                self._taken.add(inbound.key)
-                inbound = await self._stored(inbound.key)
+            await asyncio.sleep(hold)
+            self._taken.add(inbound.key)
+            inbound = await self._stored(inbound.key)
             await self._converse(inbound, turn)
         finally:
             turn.give_back()
@@ -174,6 +179,7 @@ class Desk:
                 return
             except Exception as error:
                 log.error("the answer to %s could not be kept: %s: %s", inbound.key, type(error).__name__, error)
+                self._history.forget(inbound)
                 await asyncio.sleep(LATER)
 
     async def _answered(self, inbound: Inbound, turn: Turn) -> None:
@@ -239,11 +245,20 @@ class Desk:
             attempts += 1
             due = time.time() + wait
             values = {"state": state, "attempts": attempts, "due": due}
-            await self._database.run(
-                lambda c, v=values: c.execute(replies.update().where(replies.c.key == key).values(**v))
-            )
+            await self._note(key, values)
             if state != "waiting":
                 return
+
+    async def _note(self, key: str, values: Mapping[str, object]) -> None:
+        """How a delivery stands, as soon as the disk takes it: what has arrived is not sent twice."""
+        while True:
+            try:
+                update = replies.update().where(replies.c.key == key).values(**values)
+                await self._database.run(lambda c: c.execute(update))
+                return
+            except Exception as error:
+                log.error("the delivery of %s could not be noted: %s: %s", key, type(error).__name__, error)
+                await asyncio.sleep(LATER)
 
     async def _try(self, inbound: Inbound, reply: Reply, attempts: int) -> tuple[str, float]:
         """(how it stands now, seconds until the next try)."""
@@ -273,7 +288,7 @@ class Desk:
         return await self._database.run(lambda c: c.execute(query).scalar())
 
     async def _keep_ref(self, key: str, ref: str) -> None:
-        with suppress(OSError):
+        with suppress(OSError, DiskFull):
             await self._database.run(lambda c: upsert(c, refs, key=key, ref=ref))
 
 

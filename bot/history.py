@@ -79,6 +79,12 @@ class Kept:
         if self._unsaved.get(thread) is talk:
             del self._unsaved[thread]
 
+    def forget(self, inbound: Inbound) -> None:
+        """What was kept since the last save was not saved: its conversation is as the database has it."""
+        self._unsaved.pop(inbound.talk, None)
+        self._talks.pop(inbound.talk, None)
+        self._here.pop(f"{inbound.platform}:{inbound.channel}", None)
+
     def _read(self, connection: sa.Connection, thread: str, place: str) -> tuple[Conversation | None, Here | None]:
         talk = connection.execute(sa.select(talks.c.body).where(talks.c.thread == thread)).scalar()
         here = connection.execute(sa.select(channels.c.body).where(channels.c.channel == place)).scalar()

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,14 @@ from bot.desk import Desk
 from bot.message import Door, Inbound
 from engine.database import Database
 from engine.durable import LANES, DurableQueue
-from engine.plans import MAX_COUNT, MAX_SEED
+from engine.errors import AtelierError
+from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan
 from engine.worker import WorkerExecutor
 
 log = logging.getLogger(__name__)
 
 LEAST_FREE = 200_000_000  # bytes of disk under which the service says that it is not ready
+WATCH = 0.5  # seconds between two looks at the worker
 GRACE = 10.0  # seconds that open requests have when the service ends
 
 
@@ -33,16 +35,18 @@ def seed_of(inbound: Inbound) -> int:
     return int.from_bytes(digest[:8], "big") % (MAX_SEED - MAX_COUNT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
-    """Satisfies `health.Vitals`."""
+    """Satisfies `health.Vitals`. `first` is a plan of one step that brings the base into a new worker's memory."""
 
     database: Database
     queue: DurableQueue
     executor: WorkerExecutor
     desk: Desk
     doors: Mapping[str, Door]
+    first: ImagePlan
     began: float
+    warmed: int | None = None  # the worker whose first step is done
 
     @asynccontextmanager
     async def open(self, host: str, port: int) -> AsyncGenerator[int]:
@@ -59,9 +63,8 @@ class Service:
         try:
             listener = web.TCPSite(runner, host, port)
             await listener.start()
-            warming = asyncio.create_task(self._warm_up())
+            holding.append(asyncio.create_task(self._keep_warm()))
             yield runner.addresses[0][1]
-            warming.cancel()
         finally:
             for task in holding:
                 task.cancel()
@@ -72,9 +75,16 @@ class Service:
             await self.executor.close()
             await self.database.close()
 
-    async def _warm_up(self) -> None:
-        with suppress(OSError):
-            await self.executor.warm_up()
+    async def _keep_warm(self) -> None:
+        """A new worker loads the base before somebody waits for it."""
+        while True:
+            if self.executor.pid is None or self.executor.pid != self.warmed:
+                try:
+                    async for _ in self.executor.run(self.first):
+                        self.warmed = self.executor.pid
+                except AtelierError as error:
+                    log.error("the worker cannot draw: %s", error)
+            await asyncio.sleep(WATCH)
 
     async def _hold(self, door: Door) -> None:
         """A door's connection, opened again when it breaks."""
@@ -100,7 +110,7 @@ class Service:
         }
 
     async def unready(self) -> str:
-        if self.executor.pid is None:
+        if self.executor.pid is None or self.executor.pid != self.warmed:
             return "the worker is being started"
         if shutil.disk_usage(self.database.file.parent).free < LEAST_FREE:
             return "the disk is full"

@@ -27,6 +27,7 @@ from engine.database import Database
 from engine.durable import DurableQueue
 from engine.errors import Invalid
 from engine.executor import Executor
+from engine.plans import ImagePlan
 from engine.queue import JobQueue
 from engine.store import Store
 from engine.worker import WorkerExecutor
@@ -87,7 +88,13 @@ async def open_service(studio: Studio) -> Service:
     queue = DurableQueue(JobQueue(executor, store, catalog), database, store, catalog, Planned)
     history = Kept(database, store)
     desk = Desk(database, store, history, _assistant(studio, queue, history, seed_of).answer, doors)
-    return Service(database, queue, executor, desk, doors, time.monotonic())
+    return Service(database, queue, executor, desk, doors, first_step(studio.base()), time.monotonic())
+
+
+def first_step(base: Base) -> ImagePlan:
+    """The smallest plan there is for a base."""
+    side, said = base.size.native, base.defaults
+    return ImagePlan("a picture", base.name, 0, side, side, 1, said.guidance, said.sampler)
 
 
 def door_names() -> tuple[str, ...]:

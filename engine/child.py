@@ -43,9 +43,9 @@ class Child:
 
     async def _carry_out(self, number: int, plan: Plan) -> None:
         try:
-            await self._tell(number, plan)
-        except OutOfMemory as error:
-            await self._again(number, plan, error)
+            if not await self._has_room(number, plan):
+                _collect()
+                await self._tell(number, plan)
         except asyncio.CancelledError:
             self._say({"of": number, "end": True})
         except AtelierError as error:
@@ -58,15 +58,15 @@ class Child:
         finally:
             self._runs.pop(number, None)
 
-    async def _again(self, number: int, plan: Plan, error: OutOfMemory) -> None:
-        """Once more with all memory that can be given back; out here no traceback holds on to tensors."""
-        _collect()
+    async def _has_room(self, number: int, plan: Plan) -> bool:
+        """Carry it out. False: a picture found no memory; once this returns, no traceback holds on to its tensors."""
         try:
-            if not isinstance(plan, ImagePlan):
-                raise error
             await self._tell(number, plan)
-        except AtelierError as again:
-            self._say({"of": number} | error_head(again))
+        except OutOfMemory:
+            if not isinstance(plan, ImagePlan):
+                raise
+            return False
+        return True
 
     async def _tell(self, number: int, plan: Plan) -> None:
         async with aclosing(self._paced(plan)) as events:

@@ -19,7 +19,7 @@ from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.pool import StaticPool
 
-from engine.errors import HomeInUse
+from engine.errors import DiskFull, HomeInUse
 from engine.files import writing
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
-        """`work` in one transaction, rolled back if it raises. Raises what `writing` does when the disk will not."""
+        """`work` in one transaction, rolled back if it raises. `DiskFull` where the disk is."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
     async def close(self) -> None:
@@ -115,8 +115,13 @@ class Database:
 
     def _transact(self, work: Callable[[sa.Connection], T]) -> T:
         assert self._engine is not None
-        with self._engine.begin() as connection:
-            return work(connection)
+        try:
+            with self._engine.begin() as connection:
+                return work(connection)
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFull(str(self.file.parent)) from error
+            raise
 
     def _close(self) -> None:
         if self._engine is not None:

@@ -51,6 +51,7 @@ class Job:
     error: AtelierError | None = None
     is_over: bool = False
     is_cancelled: bool = False
+    is_ending: bool = False  # how it ended is being written
     running: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -64,6 +65,10 @@ class Job:
         if isinstance(self.plan, ImagePlan):
             return self.plan.count * self.plan.steps * self.plan.width * self.plan.height / 65_536
         return float(self.plan.steps)
+
+    @property
+    def is_last_chance(self) -> bool:
+        return self.deaths >= DEATHS - 1 or self.hangs >= HANGS - 1
 
     def tell(self, said: Said | None, error: AtelierError | None = None) -> None:
         self.said, self.error = said or self.said, error
@@ -84,6 +89,7 @@ class DurableQueue:
         self._jobs: dict[str, Job] = {}
         self._used: dict[str, float] = {}
         self._pace: dict[Lane, float] = {}  # seconds a unit of size
+        self._entering = asyncio.Lock()
         self._wake = {lane: asyncio.Event() for lane in LANES}
         self._lanes: list[asyncio.Task[None]] = []
         self.ended: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
@@ -99,7 +105,7 @@ class DurableQueue:
                 lost = error if isinstance(error, AtelierError) else Fault("the job cannot be read", str(error)[:200])
                 await self._write(row.key, state="failed", outcome=json.dumps(error_head(lost)))
                 continue
-            self._add(Job(Ticket(row.key, row.owner, row.thread), plan, row.submitted))
+            self._add(Job(Ticket(row.key, row.owner, row.thread), plan, row.submitted, row.attempts))
         self._lanes = [asyncio.create_task(self._serve(lane)) for lane in LANES]
 
     async def close(self) -> None:
@@ -121,13 +127,13 @@ class DurableQueue:
     async def cancel(self, key: str, owner: str) -> bool:
         """Whether a job of this key and this owner was there to be stopped."""
         job = self._jobs.get(key)
-        if job is None or job.ticket.owner != owner:
+        if job is None or job.ticket.owner != owner or job.is_ending:
             return False
-        job.is_cancelled = True
-        if job.running:
-            job.running.cancel()
-        else:
+        if job.running is None:
             await self._end(job, "cancelled", Cancelled())
+        elif not job.is_cancelled:  # a second cancel would break off how the first one is carried out
+            job.is_cancelled = True
+            job.running.cancel()
         return True
 
     async def cancel_latest(self, thread: str, owner: str) -> bool:
@@ -148,11 +154,15 @@ class DurableQueue:
         """
         assert ticket is not None
         assert out is None
-        job = self._jobs.get(ticket.key)
-        if job is None and (row := await self._row(ticket.key)) is not None and row.state not in ("queued", "running"):
+        async with self._entering:
+            job = self._jobs.get(ticket.key)
+            row = None if job else await self._row(ticket.key)
+            if job is None and row is None:
+                job = await self._submit(plan, ticket)
+        if job is None:
+            assert row is not None
             yield self._outcome(row)
             return
-        job = job or self._jobs.get(ticket.key) or await self._submit(plan, ticket)
         seen: Said | None = None
         while True:
             changed = job.changed
@@ -187,7 +197,7 @@ class DurableQueue:
                     attempts=0,
                     submitted=job.submitted,
                     seconds=0.0,
-                )  # fmt: skip
+                )
             )
 
         await self._database.run(store)
@@ -208,19 +218,34 @@ class DurableQueue:
                 await self._wake[lane].wait()
                 continue
             job = waiting[0]
+            running = [one for one in self._jobs.values() if one.running]
+            if any(one.is_last_chance for one in (job, *running)) and running:  # so that no other dies of what it does
+                await asyncio.wait([one.running for one in running if one.running])
+                await asyncio.sleep(0)
+                continue
             job.running = asyncio.create_task(self._run(job))
             self._tell_places(lane)
-            await asyncio.wait([running := job.running])
-            if not running.cancelled() and (error := running.exception()):  # the disk did not take how it ended
-                log.error("job %s: %s", job.ticket.key, error)
-                await asyncio.sleep(RETRY)
+            await asyncio.wait([job.running])
+            await self._left(job, job.running)
             if not self._jobs:
                 self._used.clear()
+
+    async def _left(self, job: Job, running: asyncio.Task[None]) -> None:
+        """After a run: one that was stopped ends here, and one whose end the disk did not take is run again."""
+        job.running = None
+        try:
+            if job.is_cancelled and job.ticket.key in self._jobs:
+                await self._end(job, "cancelled", Cancelled())
+            elif not running.cancelled():
+                running.result()
+        except Exception as error:
+            log.error("job %s: %s", job.ticket.key, error)
+            await asyncio.sleep(RETRY)
 
     def _order(self, lane: Lane) -> list[Job]:
         """The jobs that wait, as they will run if no others come."""
         used, order = dict(self._used), list[Job]()
-        waiting = [job for job in self._jobs.values() if job.lane == lane and not job.running and not job.is_cancelled]
+        waiting = [job for job in self._jobs.values() if job.lane == lane and not job.running and not job.is_ending]
         for job in self._jobs.values():
             if job.running:
                 used[job.ticket.owner] += self._seconds(job)
@@ -242,14 +267,12 @@ class DurableQueue:
             ahead += self._seconds(job)
 
     async def _run(self, job: Job) -> None:
+        if job.is_cancelled:
+            return
         began = time.monotonic()
         try:
             await self._write(job.ticket.key, state="running")
             await self._carry_out(job)
-        except asyncio.CancelledError:
-            if not job.is_cancelled:  # the service ends: the next one takes it up
-                raise
-            await self._end(job, "cancelled", Cancelled())
         except WorkerDied as error:
             await self._after_death(job, error)
         except AtelierError as error:
@@ -258,7 +281,6 @@ class DurableQueue:
             log.exception("job %s", job.ticket.key)
             await self._end(job, "failed", Fault(type(error).__name__, str(error)[:200]))
         finally:
-            job.running = None
             self._used[job.ticket.owner] = self._used.get(job.ticket.owner, 0.0) + time.monotonic() - began
 
     async def _carry_out(self, job: Job) -> None:
@@ -293,7 +315,11 @@ class DurableQueue:
             connection.execute(jobs.update().where(jobs.c.key == job.ticket.key).values(**values))
             _register(connection, files)
 
-        await self._database.run(write)
+        job.is_ending = True
+        try:
+            await self._database.run(write)
+        finally:
+            job.is_ending = False
         self.ended[state] += 1
         self._jobs.pop(job.ticket.key, None)
         if isinstance(what, AtelierError):

@@ -167,13 +167,13 @@ class UnlikeItsCard(ChangedLora):
 
 @dataclass(eq=False)
 class NoPicture(UserError):
-    """With these LoRAs the base computes no picture but NaNs."""
+    """With these LoRAs the base computes no picture but NaNs, or one flat colour."""
 
     loras: tuple[str, ...]
 
     @property
     def message(self) -> str:
-        return f"With {', '.join(self.loras)} in the stack no picture came out: its values are not numbers."
+        return f"With {', '.join(self.loras)} in the stack no picture came out, but values that are none."
 
     @property
     def hint(self) -> str:

@@ -36,8 +36,9 @@ class Patience:
 
 @dataclass(slots=True)
 class Run:
-    """One plan that is under way: what the worker says of it, and whether it has said anything yet."""
+    """One plan that is under way: in which process, what that says of it, and whether it has said anything yet."""
 
+    process: asyncio.subprocess.Process
     said: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue[dict[str, Any]])
     begun: bool = False
 
@@ -75,14 +76,10 @@ class WorkerExecutor:
         """idle, busy, or gone (it is started again with the next plan)."""
         return "gone" if self.pid is None else "busy" if self._runs else "idle"
 
-    async def warm_up(self) -> None:
-        """Start the process now."""
-        await self._open()
-
     async def run(self, plan: Plan) -> AsyncGenerator[Event]:
         process = await self._open()
         number = next(self._numbers)
-        run = self._runs[number] = Run()
+        run = self._runs[number] = Run(process)
         self._last = time.monotonic()
         ended = False
         try:
@@ -96,9 +93,11 @@ class WorkerExecutor:
                     return
                 yield head["value"]
         finally:
-            if not ended:
-                await self._stop(process, number, run)
-            self._runs.pop(number, None)
+            try:
+                if not ended:
+                    await self._stop(process, number, run)
+            finally:
+                del self._runs[number]
 
     async def close(self) -> None:
         if self._reader:
@@ -149,8 +148,9 @@ class WorkerExecutor:
             if self._process is process:
                 self._process = None
             gone: dict[str, Any] = error_head(WorkerHung() if self._hung else WorkerDied())
-            for run in list(self._runs.values()):
-                run.said.put_nowait(gone)
+            for run in self._runs.values():
+                if run.process is process:  # the next one may have been started meanwhile
+                    run.said.put_nowait(gone)
 
     def _hear(self, head: dict[str, Any]) -> None:
         now = time.monotonic()

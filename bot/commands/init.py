@@ -96,8 +96,9 @@ class Answers:
     def until(self, question: str, default: str, checked: Callable[[str], Value]) -> Value:
         """The first answer that passes; what is wrong with the others is said."""
         while True:
+            said = self.text(question, default)
             try:
-                return checked(self.text(question, default))
+                return checked(said)
             except UserError as error:
                 self.note(f"{error.message} {error.hint}")
 

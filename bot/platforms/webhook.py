@@ -7,7 +7,6 @@ trusts it, and signs the timestamp anew instead of as it was sent, so that "1700
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from bot.message import Attachment, Door, Full, House, Inbound, Receive, Reply, Shown, Undeliverable, printable
 
@@ -45,20 +44,46 @@ Label = Annotated[str, Field(max_length=200, pattern=r"\A\P{C}*\z")]  # shown an
 class Hook(BaseModel):
     """One sender: the secrets it may sign with, of which we sign with the first, and where its replies go."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    secrets: tuple[SecretStr, ...]
+    secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1)]
     reply_url: str
+
+    @field_validator("secrets")
+    @classmethod
+    def _are_keys(cls, said: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, secret in enumerate(said, 1):
+            _key(secret, f"secret {number}")
+        return said
+
+    @field_validator("reply_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        parts = urlsplit(url)  # ValueError for a bracket too few, as for a port that is no number
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("it is no http:// or https:// URL")
+        return url
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return tuple(_key(secret, "a secret") for secret in self.secrets)
 
 
 class Settings(BaseModel):
     """The section [doors.webhook]. `max_bytes`: of a body. `public_url`: where /pictures is served, "" if nowhere."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     hooks: dict[str, Hook] = {}
-    max_bytes: int = 40_000_000
+    max_bytes: int = Field(default=40_000_000, gt=0)
     public_url: str = ""
+
+    @field_validator("hooks")
+    @classmethod
+    def _have_plain_names(cls, hooks: dict[str, Hook]) -> dict[str, Hook]:
+        if not all(HOOK.fullmatch(name) for name in hooks):
+            raise ValueError("a hook's name has 1 to 64 letters, digits, - and _")
+        return hooks
 
 
 class File(BaseModel):
@@ -92,13 +117,6 @@ class RetryLater(Exception):
     def __init__(self, status: int, after: float | None) -> None:
         super().__init__(f"the receiver answered {status}")
         self.status, self.after = status, after
-
-
-class BadHook(ValueError):
-    """A section of the settings that cannot work; says which and why, and no secret."""
-
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"[doors.webhook.hooks.{printable(name)}]: {why}")
 
 
 def sign(key: bytes, letter_id: bytes, timestamp: bytes, body: bytes | bytearray) -> bytes:
@@ -174,35 +192,19 @@ def letter_id_for(to: Inbound) -> str:
     return f"msg_{hashlib.sha256(to.key.encode()).hexdigest()[:32]}"
 
 
-def keys_of(name: str, hook: Hook) -> tuple[bytes, ...]:
-    """The bytes of its secrets. Raises `BadHook` where one is none, or there is none."""
-    if not hook.secrets:
-        raise BadHook(name, "secrets needs at least one")
-    return tuple(_key(name, number, secret) for number, secret in enumerate(hook.secrets, 1))
-
-
-def _key(name: str, number: int, secret: SecretStr) -> bytes:
+def _key(secret: SecretStr, called: str) -> bytes:
+    """Its bytes. Raises ValueError where it is none, which does not tell it."""
     said = secret.get_secret_value()
     coded = said.removeprefix(PREFIX)
     if said == coded:
-        raise BadHook(name, f"secret {number} does not begin with {PREFIX}")
+        raise ValueError(f"{called} does not begin with {PREFIX}")
     try:
         key = base64.b64decode(coded + "=" * (-len(coded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise BadHook(name, f"secret {number} is not base64 after {PREFIX}") from None
+    except ValueError:
+        raise ValueError(f"{called} is not base64 after {PREFIX}") from None
     if len(key) < SHORTEST:
-        raise BadHook(name, f"secret {number} has {len(key)} bytes, and {SHORTEST} are the least")
+        raise ValueError(f"{called} has {len(key)} bytes, and {SHORTEST} are the least")
     return key
-
-
-def _check_url(name: str, url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket too few
-        good = False
-    if not good:
-        raise BadHook(name, "reply_url is no http:// or https:// URL")
 
 
 def _seconds(retry_after: str) -> float | None:
@@ -211,17 +213,13 @@ def _seconds(retry_after: str) -> float | None:
 
 
 class Webhook:
-    """Satisfies `Door`. Raises `BadHook` for settings that cannot work."""
+    """Satisfies `Door`."""
 
     name = NAME
 
     def __init__(self, settings: Settings, house: House) -> None:
-        for name, hook in settings.hooks.items():
-            if not HOOK.fullmatch(name):
-                raise BadHook(name, "a name has 1 to 64 letters, digits, - and _")
-            _check_url(name, hook.reply_url)
         self._settings, self._house = settings, house
-        self._keys = {name: keys_of(name, hook) for name, hook in settings.hooks.items()}
+        self._keys = {name: hook.keys for name, hook in settings.hooks.items()}
         self._nobody = (secrets.token_bytes(32),)  # an unknown name is verified too, with what nobody can sign with
         self._held = 0  # bytes of the bodies that are being read and looked at
         self._session: aiohttp.ClientSession | None = None
@@ -303,7 +301,7 @@ class Webhook:
                         raise Refused(429, "busy", 5)
         except TimeoutError:
             raise Refused(408, f"the body took longer than {READING} s") from None
-        except (aiohttp.ClientPayloadError, web.RequestPayloadError, aiohttp.http.HttpProcessingError):
+        except (web.RequestPayloadError, aiohttp.http.HttpProcessingError):
             raise Refused(400, "the body is broken") from None
 
     async def _picture(self, shown: Shown) -> dict[str, Any]:
@@ -364,5 +362,4 @@ async def _refuse_packed(request: web.Request) -> web.Response:
 
 
 def open_door(settings: Settings, house: House) -> Door:
-    """Raises `BadHook` for settings that cannot work."""
     return Webhook(settings, house)

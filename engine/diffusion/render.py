@@ -90,10 +90,15 @@ def drawn(resident: Resident, brush: Brush, unet: nn.Module | None = None) -> Im
 
 
 def finish(resident: Resident, latents: Tensor) -> Image.Image:
-    """Decode one picture. Raises `FloatingPointError` if it is not a picture but NaNs."""
+    """Decode one picture. Raises `FloatingPointError` if it is not one but NaNs, or one colour without a shade.
+
+    The decoder computes in float32, so that float16's range is no cause of either.
+    """
     pixels = resident.decode(latents)
     if not bool(torch.isfinite(pixels).all()):
         raise FloatingPointError("the decoded picture holds values that are not numbers")
+    if float(pixels.max()) == float(pixels.min()):
+        raise FloatingPointError("the decoded picture is one flat colour")
     return Image.fromarray((pixels[0].permute(1, 2, 0) * 255).round().byte().numpy())
 
 

@@ -85,15 +85,16 @@ def test_weight_zero_equals_no_lora_and_order_does_not_matter(
     assert pixels(after) == pixels(plain)
 
 
+@pytest.mark.parametrize("shade", [torch.nan, 0.0, 1.0])
 @pytest.mark.parametrize("base_name", ["tiny-sd"])
-def test_nans_are_the_loras_where_there_are_any_and_else_ours(
-    runners: Runners, catalog: Catalog, base_name: str, monkeypatch: pytest.MonkeyPatch
+def test_nans_and_flat_black_are_the_loras_where_there_are_any_and_else_ours(
+    runners: Runners, catalog: Catalog, base_name: str, shade: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = train_plan(base_name, steps=1)
     made = result(runners.run(plan))
     assert isinstance(made, Trained)
     catalog.add(plan, made)
-    monkeypatch.setattr(Resident, "decode", lambda *_: torch.full((1, 3, 32, 32), torch.nan))
+    monkeypatch.setattr(Resident, "decode", lambda *_: torch.full((1, 3, 32, 32), shade))
     with pytest.raises(NoPicture, match="With zed in the stack"):
         drawn(runners, image_plan(base_name, stack=LoraStack((catalog.ref("zed"),))))
     with pytest.raises(FloatingPointError):
