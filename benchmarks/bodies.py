@@ -417,7 +417,7 @@ async def measure(url: str, pid: int | None, args: argparse.Namespace) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--url", help="of a running service, such as http://127.0.0.1:8000")
+    parser.add_argument("--url", help="of a running service, such as http://127.0.0.1:8765")
     parser.add_argument("--hook", default="bench", help="the name of a hook of that service")
     parser.add_argument("--secret", default=f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
     parser.add_argument("--pid", type=int, help="the service's process, to watch its memory")

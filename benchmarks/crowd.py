@@ -1,10 +1,11 @@
 """The service under a crowd: how soon it acknowledges, whether it is fair, and what it adds to the engine's own time.
 
-`python -m benchmarks.crowd [--people 20] [--callers 1,32] [--seconds 60]`
+`python -m benchmarks.crowd [--people 20] [--callers 1,32] [--seconds 60] [--steps 12] [--stand-in]`
 
 The service runs in a process of its own (`--serve`) on a temporary home. Beside the web it has one more door, through
 which it says when its worker began and ended each picture, and runs a plan on that same worker with nothing around it.
-Clocks are `time.monotonic`, which on one machine is the same in both processes.
+Clocks are `time.monotonic`, which on one machine is the same in both processes. `--stand-in`: a worker that only
+sleeps, so that what the service adds is seen where other work disturbs the engine.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from engine.worker import WorkerExecutor
 
 GREEDY, MODEST = 15, 2  # messages of the one person, and of each of the others
 BARE = 10  # pictures of the engine alone, before the callers and after them
+PACE = "0.02"  # seconds of a step, where the worker only sleeps
 SENTENCE = "a red mug on a podium, {steps} steps"
 
 
@@ -84,6 +86,9 @@ class Gauge:
     async def run(self) -> None:
         """Nothing is held."""
 
+    async def close(self) -> None:
+        """Nothing is held."""
+
     async def post(self, to: Inbound, reply: Reply, ref: str | None) -> str | None:
         """Nothing is said here."""
 
@@ -94,16 +99,21 @@ class Gauge:
         """The last plan again, back to back: when the first began, and when each ended."""
         times = [time.monotonic()]
         for _ in range(int(request.query["n"])):
-            async for _event in self.executor.run(self.executor.last):
+            async for _event in WorkerExecutor.run(self.executor, self.executor.last):
                 pass
             times.append(time.monotonic())
         return web.json_response(times)
 
 
-async def serve(home: Path) -> None:
+async def serve(home: Path, stand_in: bool) -> None:
     """The service as `python -m bot run` has it, until its input ends."""
+
+    def watched(shipped: Path, home: Path) -> Watched:
+        command = (sys.executable, "-m", "tests.fakes.child", str(shipped), str(home), PACE)
+        return Watched(shipped, home, command=command if stand_in else None)
+
     Watched.spans = []
-    wiring.WorkerExecutor = Watched
+    wiring.WorkerExecutor = watched
     service = await wiring.open_service(wiring.open_studio(Settings(home=home)))
     assert isinstance(service.executor, Watched)
     service = replace(service, doors={**service.doors, "gauge": Gauge(service.executor)})
@@ -291,11 +301,11 @@ def tell_fairness(served: Sequence[tuple[Message, Span]], greedy: str) -> None:
         left[message.person] += 1
     turn = {message.person: place for place, (message, _) in reversed(list(enumerate(served, 1)))}
     used: dict[str, float] = dict.fromkeys(left, 0.0)
-    for message, span in served:  # while everyone has something that waits
+    for message, span in served:  # until somebody's last one is drawn: from then on not everyone waits
+        if left[message.person] == 1:
+            break
         used[message.person] += span.seconds
         left[message.person] -= 1
-        if not left[message.person]:
-            break
     total, squares = sum(used.values()), sum(seconds**2 for seconds in used.values())
     last = max(place for place, (message, _) in enumerate(served, 1) if message.person != greedy)
     runs = [len(list(run)) for one, run in groupby(m.person == greedy for m, _ in served[:last]) if one]
@@ -344,9 +354,10 @@ def machine() -> str:
 
 
 @asynccontextmanager
-async def service(home: str) -> AsyncGenerator[int]:
+async def service(home: str, stand_in: bool) -> AsyncGenerator[int]:
+    options = ("--stand-in",) if stand_in else ()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.crowd", "--serve", home,
+        sys.executable, "-m", "benchmarks.crowd", "--serve", home, *options,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdin is not None
@@ -363,7 +374,7 @@ async def measure(args: argparse.Namespace) -> None:
     print(machine())
     sentence = SENTENCE.format(steps=args.steps)
     with tempfile.TemporaryDirectory() as home:
-        async with service(home) as port:
+        async with service(home, args.stand_in) as port:
             patience = ClientTimeout(total=None, sock_connect=30)
             async with ClientSession(f"http://127.0.0.1:{port}", timeout=patience) as session:
                 driver = Driver(session, sentence, args.seconds)
@@ -384,10 +395,11 @@ def main() -> None:
     parser.add_argument("--callers", type=lambda said: [int(n) for n in said.split(",") if n], default=[1, 32])
     parser.add_argument("--seconds", type=float, default=60.0, help="for each number of callers")
     parser.add_argument("--steps", type=int, default=12, help="of each picture")
+    parser.add_argument("--stand-in", action="store_true", help="a worker that only sleeps")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     with suppress(KeyboardInterrupt):
-        asyncio.run(serve(args.serve) if args.serve else measure(args))
+        asyncio.run(serve(args.serve, args.stand_in) if args.serve else measure(args))
 
 
 if __name__ == "__main__":

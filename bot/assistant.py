@@ -1,5 +1,6 @@
 """The whole product in one function: a message in, replies out, the last of them the only one without `progress`."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -61,6 +62,9 @@ class Assistant:
         self._interpreter = interpreter
         self._history = history
         self._draw_seed = draw_seed
+
+    async def close(self) -> None:
+        await self._interpreter.close()
 
     async def answer(self, inbound: Inbound) -> AsyncGenerator[Reply]:
         """Never raises but on cancel: what goes wrong becomes a reply, and the conversation stays as it was."""
@@ -225,7 +229,7 @@ class Assistant:
                             drawn.append(event.pictures[0].png)
                         case LoraCard():
                             raise TypeError("an image plan ended in a LoRA")
-        sheet = why.explained(parts, (*drawn, shot.pngs[0]), self._shelf.catalog)
+        sheet = await asyncio.to_thread(why.explained, parts, (*drawn, shot.pngs[0]), self._shelf.catalog)
         yield replies.explained(await self._queue.keep(sheet, "why"))
 
     def _shown(self, planned: Planned, saved: Saved, talk: Conversation, intent: str, inbound: Inbound) -> Reply:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from bot.history import Kept
-from bot.message import Answer, Door, Full, Inbound, Reply, Undeliverable
+from bot.message import Answer, Door, Full, Inbound, Reply, RetryLater, Undeliverable
 from bot.presses import STOP
 from engine.database import Database, messages, refs, replies, upsert
 from engine.errors import DiskFull
@@ -251,9 +251,9 @@ class Desk:
 
     async def _note(self, key: str, values: Mapping[str, object]) -> None:
         """How a delivery stands, as soon as the disk takes it: what has arrived is not sent twice."""
+        update = replies.update().where(replies.c.key == key).values(**values)
         while True:
             try:
-                update = replies.update().where(replies.c.key == key).values(**values)
                 await self._database.run(lambda c: c.execute(update))
                 return
             except Exception as error:
@@ -273,8 +273,8 @@ class Desk:
         except Exception as error:
             log.warning("the answer to %s was not delivered: %s", inbound.key, type(error).__name__)
             if attempts < len(RETRIES):
-                after = float(getattr(error, "after", 0.0) or 0.0)
-                return "waiting", max(RETRIES[attempts] * random.uniform(0.8, 1.2), min(after, 86_400.0))
+                asked = (error.after if isinstance(error, RetryLater) else None) or 0.0
+                return "waiting", max(RETRIES[attempts] * random.uniform(0.8, 1.2), min(asked, 86_400.0))
         else:
             if ref is not None:
                 await self._keep_ref(inbound.key, ref)

@@ -1,7 +1,6 @@
 """What works on this machine, and what to do about the rest. It ends with a picture drawn, which settles most of it."""
 
 import os
-import pkgutil
 import platform
 import shlex
 import shutil
@@ -18,9 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from bot import platforms
 from bot.settings import SECRET, Llm, Settings, is_url, read_settings, secrets_in
-from bot.wiring import Studio
+from bot.wiring import Studio, door_names
 from engine.errors import AtelierError, Invalid
 from engine.files import reading
 from engine.plans import ImagePlan
@@ -147,13 +145,13 @@ def _settings(settings: Settings, trouble: Invalid | None) -> Finding:
 
 def _door(name: str, settings: Settings) -> Finding:
     """What its platform says of a door's section; and that what is to be an address is one."""
-    known = [module.name for module in pkgutil.iter_modules(platforms.__path__) if module.name != "console"]
+    known = door_names()
     if name not in known:
         near = get_close_matches(name, known, n=1)
         todo = f"Did you mean {near[0]}?" if near else f"Remove [doors.{name}]; there are {', '.join(known)}."
         return Finding(name, False, "there is no door of that name", todo)
     try:
-        settings.door(name, import_module(f"{platforms.__name__}.{name}").Settings)
+        settings.door(name, import_module(f"bot.platforms.{name}").Settings)
     except Invalid as error:
         return Finding(name, False, error.message, error.hint)
     if wrong := list(_wrong(f"doors.{name}", settings.doors[name])):

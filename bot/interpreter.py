@@ -64,6 +64,7 @@ GENRES: dict[Genre, type[Draw | BrandAsset | Character | ProductShot]] = {
 
 class Interpreter(Protocol):
     async def read(self, talk: Conversation, message: Inbound) -> Intent: ...
+    async def close(self) -> None: ...
 
 
 class RuleInterpreter:
@@ -76,6 +77,9 @@ class RuleInterpreter:
     async def read(self, talk: Conversation, message: Inbound) -> Intent:
         lexicon = Lexicon.of(self._catalog.list(), self._vocabulary)
         return understand(plain(message.text), pictures(message), talk, lexicon)
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 def pictures(message: Inbound) -> tuple[Attachment, ...]:

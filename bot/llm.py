@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import math
+import time
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 8.0  # seconds of one attempt
 RETRYING = 2.0  # seconds more for both attempts together
+PAUSE = 30.0  # seconds in which a server that gave no answer is not waited for again
 LONGEST = 20_000  # characters of an answer
 LONGEST_QUESTION = 300  # characters
 FEW = 3  # examples of each kind
@@ -72,16 +74,17 @@ class LlmInterpreter:
         self._vocabulary = vocabulary
         self._longest = timeout + RETRYING
         self._told: set[str] = set()
+        self._pauses_until = 0.0
 
     async def read(self, talk: Conversation, message: Inbound) -> Intent:
         said = plain(message.text).strip()
-        if not said:  # only pictures: there is nothing to be read
+        if not said or time.monotonic() < self._pauses_until:  # not said: only pictures
             return await self._fallback.read(talk, message)
         try:
             async with asyncio.timeout(self._longest):
                 intent = _checked(await self._asked(said, talk, message), self._catalog)
         except Exception as error:  # whatever the server or its client comes up with, the person is answered
-            self._tell(_why(error))
+            self._tell(error)
             return await self._fallback.read(talk, message)
         if isinstance(intent, Train) and intent.replace:
             return await self._replacing(intent, talk, message)
@@ -107,7 +110,10 @@ class LlmInterpreter:
         rules = await self._fallback.read(talk, message)
         return intent.model_copy(update={"replace": isinstance(rules, Train) and rules.replace})
 
-    def _tell(self, why: str) -> None:
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, TimeoutError | APIConnectionError):
+            self._pauses_until = time.monotonic() + PAUSE
+        why = _why(error)
         if why not in self._told:
             self._told.add(why)
             log.warning("the rules read in place of the language model: %s (said once)", why)

@@ -173,6 +173,14 @@ class Undeliverable(Exception):
     """This reply will never arrive, so it is not tried again."""
 
 
+class RetryLater(Exception):
+    """This reply did not arrive; whoever it is for asked for `after` seconds of peace, if for any."""
+
+    def __init__(self, why: str, after: float | None = None) -> None:
+        super().__init__(why)
+        self.after = after
+
+
 class House(Protocol):
     """What a door may look up."""
 
@@ -206,6 +214,10 @@ class Door(Protocol):
 
     async def run(self) -> None:
         """Hold a connection until cancelled; return at once where none is held."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is still held."""
         ...
 
     async def post(self, to: Inbound, reply: Reply, ref: str | None) -> str | None:

@@ -16,6 +16,7 @@ def load(name: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
 
 
+@cache
 def words(section: str, name: str) -> tuple[str, ...]:
     """One word list of words.toml; the longest entries come first, as a pattern has to try them first."""
     return tuple(sorted(load("words")[section][name], key=len, reverse=True))

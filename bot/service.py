@@ -12,8 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from bot.api import health
+from bot.assistant import Assistant
 from bot.desk import Desk
 from bot.message import Door, Inbound
 from engine.database import Database
@@ -35,6 +37,11 @@ def seed_of(inbound: Inbound) -> int:
     return int.from_bytes(digest[:8], "big") % (MAX_SEED - MAX_COUNT)
 
 
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """What is no HTTP at all has been answered with 400: anyone can send any amount of it."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
 @dataclass(slots=True)
 class Service:
     """Satisfies `health.Vitals`. `first` is a plan of one step that brings the base into a new worker's memory."""
@@ -42,6 +49,7 @@ class Service:
     database: Database
     queue: DurableQueue
     executor: WorkerExecutor
+    assistant: Assistant
     desk: Desk
     doors: Mapping[str, Door]
     first: ImagePlan
@@ -51,13 +59,16 @@ class Service:
     @asynccontextmanager
     async def open(self, host: str, port: int) -> AsyncGenerator[int]:
         """Serve within the block; yields the port. Doors open last and close first."""
+        logging.getLogger("aiohttp.server").addFilter(is_worth_a_line)
         site = web.Application(client_max_size=1_000_000)
         health.add_routes(site, self)
         for door in self.doors.values():
             door.mount(site, self.desk.receive)
         await self.queue.start()
         await self.desk.start()
-        runner = web.AppRunner(site, keepalive_timeout=75, shutdown_timeout=GRACE, access_log=None)
+        runner = web.AppRunner(
+            site, auto_decompress=False, keepalive_timeout=75, shutdown_timeout=GRACE, access_log=None
+        )
         await runner.setup()
         holding = [asyncio.create_task(self._hold(door)) for door in self.doors.values()]
         try:
@@ -71,6 +82,9 @@ class Service:
             await asyncio.gather(*holding, return_exceptions=True)
             await runner.cleanup()
             await self.desk.close()
+            for door in self.doors.values():
+                await door.close()
+            await self.assistant.close()
             await self.queue.close()
             await self.executor.close()
             await self.database.close()

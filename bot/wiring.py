@@ -87,8 +87,9 @@ async def open_service(studio: Studio) -> Service:
     executor = WorkerExecutor(SHIPPED_LORAS, settings.home)
     queue = DurableQueue(JobQueue(executor, store, catalog), database, store, catalog, Planned)
     history = Kept(database, store)
-    desk = Desk(database, store, history, _assistant(studio, queue, history, seed_of).answer, doors)
-    return Service(database, queue, executor, desk, doors, first_step(studio.base()), time.monotonic())
+    assistant = _assistant(studio, queue, history, seed_of)
+    desk = Desk(database, store, history, assistant.answer, doors)
+    return Service(database, queue, executor, assistant, desk, doors, first_step(studio.base()), time.monotonic())
 
 
 def first_step(base: Base) -> ImagePlan:
@@ -125,4 +126,9 @@ def _assistant(studio: Studio, queue: Queue, history: History, draw_seed: Callab
 
 
 def _interpreter(studio: Studio, vocabulary: Vocabulary | None) -> Interpreter:
-    return RuleInterpreter(studio.catalog, vocabulary)
+    rules = RuleInterpreter(studio.catalog, vocabulary)
+    if studio.settings.llm is None:
+        return rules
+    from bot.llm import LlmInterpreter  # openai takes a second to import
+
+    return LlmInterpreter(studio.settings.llm, rules, studio.catalog, vocabulary)

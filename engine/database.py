@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
 from engine.errors import DiskFull, HomeInUse
@@ -80,7 +81,8 @@ artifacts = sa.Table(
 
 
 def wal_is_sound(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
-    """SQLite 3.7.0 to 3.51.2 may lose commits in WAL mode; 3.44.6 and 3.50.7 have the fix too."""
+    """Whether others may look in meanwhile: SQLite 3.7.0 to 3.51.2 (3.44.6 and 3.50.7 have the fix) may lose commits in
+    WAL mode while a second connection is there (sqlite.org/wal.html#walresetbug), so ours is made the only one."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
@@ -118,7 +120,7 @@ class Database:
         try:
             with self._engine.begin() as connection:
                 return work(connection)
-        except sa.exc.OperationalError as error:
+        except OperationalError as error:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise DiskFull(str(self.file.parent)) from error
             raise
@@ -155,7 +157,8 @@ def _engine(file: Path) -> sa.Engine:
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so
-        for pragma in (f"journal_mode={'WAL' if wal_is_sound() else 'DELETE'}", "synchronous=FULL"):
+        locking = "NORMAL" if wal_is_sound() else "EXCLUSIVE"
+        for pragma in (f"locking_mode={locking}", "journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     def begin(connection: sa.Connection) -> None:

@@ -168,7 +168,7 @@ class DurableQueue:
             changed = job.changed
             if job.error is not None:
                 raise job.error
-            if job.said is not None and job.said is not seen:
+            if job.said is not seen and job.said is not None:
                 seen = job.said
                 yield job.said
             elif job.is_over:

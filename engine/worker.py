@@ -145,8 +145,6 @@ class WorkerExecutor:
             watch.cancel()
             self._kill(process)
             await process.wait()
-            if self._process is process:
-                self._process = None
             gone: dict[str, Any] = error_head(WorkerHung() if self._hung else WorkerDied())
             for run in self._runs.values():
                 if run.process is process:  # the next one may have been started meanwhile
@@ -176,6 +174,9 @@ class WorkerExecutor:
         return max(self._patience.step, 10 * statistics.median(self._gaps or (0,)))
 
     def _kill(self, process: asyncio.subprocess.Process) -> None:
+        """From here on the next plan has a new one, though this one may take a moment to go."""
+        if self._process is process:
+            self._process = None
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()

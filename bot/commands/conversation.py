@@ -6,4 +6,8 @@ from bot.wiring import Studio, open_assistant
 
 
 async def chat(studio: Studio, terminal: Terminal) -> None:
-    await Console(as_json=terminal.as_json).serve(open_assistant(studio).answer)
+    assistant = open_assistant(studio)
+    try:
+        await Console(as_json=terminal.as_json).serve(assistant.answer)
+    finally:
+        await assistant.close()

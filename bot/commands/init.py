@@ -211,7 +211,7 @@ async def _try(token: Token, said: str, url: str) -> str:
         why = str(answer.get("error") or NO_REASON)
         raise (Unreachable if why in OF_SLACK else Refused)(why) from None
     except (SlackClientError, aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        raise Unreachable(type(error).__name__) from None
+        raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
 
 
 # Webhooks

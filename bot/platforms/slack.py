@@ -468,6 +468,9 @@ class Slack:
                 task.cancel()
             await handler.close_async()
 
+    async def close(self) -> None:
+        """`run` has let go of everything."""
+
     # In.
 
     async def _on_event(self, body: dict[str, Any], context: AsyncBoltContext) -> None:

@@ -326,6 +326,9 @@ class Web:
     async def run(self) -> None:
         """Nothing is held: pages come to us."""
 
+    async def close(self) -> None:
+        """The same."""
+
     async def post(self, to: Inbound, reply: Reply, ref: str | None) -> str | None:  # noqa: ARG002
         """Tell the pages that are open. One that is not reads the answer from the past when it comes."""
         event = reply_event(to, reply)

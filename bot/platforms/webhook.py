@@ -22,7 +22,19 @@ import aiohttp
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from bot.message import Attachment, Door, Full, House, Inbound, Receive, Reply, Shown, Undeliverable, printable
+from bot.message import (
+    Attachment,
+    Door,
+    Full,
+    House,
+    Inbound,
+    Receive,
+    Reply,
+    RetryLater,
+    Shown,
+    Undeliverable,
+    printable,
+)
 
 NAME = "webhook"
 PREFIX = "whsec_"
@@ -109,14 +121,6 @@ class Refused(Exception):
     def __init__(self, status: int, error: str, after: float | None = None) -> None:
         super().__init__(error)
         self.status, self.error, self.after = status, error, after
-
-
-class RetryLater(Exception):
-    """The receiver answered `status` and no 2xx; it asked for `after` seconds of peace, if for any."""
-
-    def __init__(self, status: int, after: float | None) -> None:
-        super().__init__(f"the receiver answered {status}")
-        self.status, self.after = status, after
 
 
 def sign(key: bytes, letter_id: bytes, timestamp: bytes, body: bytes | bytearray) -> bytes:
@@ -326,7 +330,9 @@ class Webhook:
             if answer.status == 410:
                 raise Undeliverable("the receiver answered 410: it wants no more")
             if not 200 <= answer.status < 300:
-                raise RetryLater(answer.status, _seconds(answer.headers.get("Retry-After", "")))
+                raise RetryLater(
+                    f"the receiver answered {answer.status}", _seconds(answer.headers.get("Retry-After", ""))
+                )
 
     def _client(self) -> aiohttp.ClientSession:
         """Made at the first reply. Replies are rare: each has a connection of its own, and no cookie is kept."""

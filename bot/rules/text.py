@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 
 from bot.prompts import words
 
@@ -27,11 +27,17 @@ NUMBERS = {
     "both": 2,
 }
 NUMBER = rf"(?:\d+|{'|'.join(sorted(NUMBERS, key=len, reverse=True))})"
+PATTERNS = 4_096  # that are remembered: some are made of what was said
 DETERMINER = r"(?:an?|the|some|my|our|your|their|his|her|its|this|that|these|those|any|one|another)"
 
 
 def any_of(entries: Iterable[str]) -> str:
     """A pattern that matches one of `entries` as whole words, the longest first."""
+    return _any_of(tuple(entries))
+
+
+@lru_cache(PATTERNS)
+def _any_of(entries: tuple[str, ...]) -> str:
     ordered = sorted(entries, key=len, reverse=True)
     return rf"(?<![\w])(?:{'|'.join(re.escape(entry) for entry in ordered)})(?![\w])" if ordered else r"(?!)"
 
@@ -42,7 +48,7 @@ def with_plurals(nouns: Iterable[str]) -> tuple[str, ...]:
     return (*singular, *(f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s" for noun in singular))
 
 
-@cache
+@lru_cache(PATTERNS)
 def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 

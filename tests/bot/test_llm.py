@@ -188,6 +188,19 @@ async def test_a_server_that_hangs_is_asked_twice_at_most_and_given_up_in_time(
     assert 1 <= len(server.asked) <= 2
 
 
+@pytest.mark.parametrize(("pause", "subject"), [(30.0, "a red mug"), (0.0, "a snail")])
+async def test_a_server_that_gave_no_answer_is_not_waited_for_again_at_once(
+    server: FakeOpenAI, model: LlmInterpreter, monkeypatch: pytest.MonkeyPatch, pause: float, subject: str
+) -> None:
+    monkeypatch.setattr("bot.llm.PAUSE", pause)
+    server.answers = ["hang"]
+    await read(model, "a fox")
+    server.answers = [draw("a snail")]
+    intent = await read(model, "a red mug")
+    assert isinstance(intent, Draw)
+    assert intent.scene.subject == subject
+
+
 async def test_a_second_attempt_that_works_is_taken(server: FakeOpenAI, model: LlmInterpreter) -> None:
     server.answers = [503, draw("a snail")]
     intent = await read(model, "a fox")

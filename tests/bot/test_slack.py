@@ -251,6 +251,7 @@ async def test_own_bot_edited_and_deleted_messages_are_acknowledged_and_lead_to_
         await world.said(event)
     await world.said(direct("for us", ts="9.0"))
     assert [inbound.text for inbound in world.inbox.all] == ["for us"]
+    assert world.inbox.holds == [0.0]
 
 
 async def test_a_thread_that_we_are_in_needs_no_mention(world: World) -> None:

@@ -131,6 +131,7 @@ async def test_twelve_dropped_pictures_are_trained_on_and_what_was_learnt_is_use
     await desk.say("train a character called Pip")
     await expect(page.locator(".job")).to_contain_text("step 600 of 1200 · loss 0.0840")
     await expect(page.locator(".job")).to_contain_text("about 60 s left")
+    await expect(page.locator(".job")).to_contain_text("from 12 pictures, 1200 steps; trigger “pqx”")
     await expect(page.get_by_alt_text("Sample 1 at step 600")).to_be_visible()
     await expect(page.locator("#tray img")).to_have_count(0)
     await desk.fits()
@@ -231,8 +232,9 @@ async def test_another_tab_of_the_conversation_sees_it_and_a_new_conversation_do
 
 async def test_a_script_in_a_name_is_only_words(desk: Desk) -> None:
     page, studio = desk.page, desk.studio
+    await page.goto("about:blank")  # what it was loading is there no more
     studio.loras = [LORAS[0].model_copy(update=dict.fromkeys(("title", "summary", "licence", "trigger"), SCRIPT))]
-    await page.reload()
+    await page.goto("/")
     await desk.shelf()
     await expect(page.locator(".card-title")).to_have_text(SCRIPT)
     await page.get_by_role("button", name="Details of").click()

@@ -44,14 +44,14 @@ class FakeExecutor:
                     signal.raise_signal(signal.SIGINT)
                 loss = 0.5 / step if isinstance(plan, TrainPlan) else None
                 yield Progress("training" if loss else "drawing", step, 3, loss=loss)
-            yield self._draw(plan) if isinstance(plan, ImagePlan) else _train(plan)
+            yield self.draw(plan) if isinstance(plan, ImagePlan) else train(plan)
         finally:
             self.ended += 1
 
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _draw(self, plan: ImagePlan) -> Drawn:
+    def draw(self, plan: ImagePlan) -> Drawn:
         base = bases.find(plan.base, self.home)
         cards = {ref.name: self.catalog.get(ref.name) for ref in plan.stack.refs}
         pictures: list[Picture] = []
@@ -63,7 +63,7 @@ class FakeExecutor:
         return Drawn(tuple(pictures))
 
 
-def _train(plan: TrainPlan) -> Trained:
+def train(plan: TrainPlan) -> Trained:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "teal").save(buffer, "PNG")
     weights = hashlib.sha256(f"{plan.name} {plan.seed} {len(plan.examples)}".encode()).digest()

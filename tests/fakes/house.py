@@ -194,6 +194,8 @@ class FakeStudio(FakeHouse):
         return Reply(text="\n".join(lines), intent="draw", pictures=pictures, actions=BUTTONS)
 
     async def _trained(self, inbound: Inbound) -> Reply:
+        chosen = f"Training “pip” (character) from {len(inbound.attachments)} pictures, 1200 steps; trigger “pqx”."
+        await self._say(inbound, Reply(text=chosen, progress=Stage(stage="starting", step=0, steps=1200)))
         for step in range(100, 1300, 100):
             if step == 700:
                 await self.gate.wait()

@@ -144,6 +144,7 @@ function startJob(turn) {
     title: make("span", { class: "job-title" }, "Thinking…"),
     left: make("span", { class: "job-left" }),
     bar: make("progress", { max: 1, "aria-label": "Progress" }),
+    note: make("p", { class: "fine" }),
     facts: make("p", { class: "fine" }),
     preview: make("img", { class: "preview", alt: "Preview of the picture so far", hidden: true }),
     samples: make("div", { class: "samples", hidden: true }),
@@ -157,6 +158,7 @@ function startJob(turn) {
     job.preview,
     make("div", { class: "job-head" }, job.title, job.left),
     job.bar,
+    job.note,
     make("div", { class: "job-foot" }, make("div", { class: "job-facts" }, job.facts, job.chart), job.cancel),
     job.samples,
   );
@@ -205,6 +207,7 @@ function showProgress(key, data) {
   ].filter(Boolean);
   job.facts.textContent = facts.join(" · ");
   job.cancel.hidden = false;
+  if (data.stage === "starting") job.note.textContent = data.text; // what was chosen for a training
   if (data.preview) {
     job.preview.src = data.preview;
     job.preview.hidden = false;
@@ -477,8 +480,9 @@ function card(lora) {
         "span",
         { class: "card-text" },
         make("span", { class: "card-title" }, lora.title),
-        make("span", { class: "fine" }, `${lora.kind} · ${lora.trigger} · weight ${lora.weight}`),
-        make("span", { class: "fine" }, (lora.licence || "no licence said") + (lora.commercial ? "" : ", non-commercial")),
+        make("span", { class: "fine" }, `${lora.kind} · ${lora.trigger}`),
+        make("span", { class: "fine" }, `weight ${lora.weight} · ${lora.licence || "no licence"}`),
+        lora.commercial ? null : make("span", { class: "fine" }, "not for commercial use"),
       ),
     ),
     make("button", { type: "button", class: "button", "aria-label": `Details of ${lora.title}`, onclick: () => showDetails(lora) }, "Details"),

@@ -12,7 +12,8 @@ from tests.fakes.openai import FakeOpenAI
 Atelier = Callable[..., Said]
 Found = dict[str, tuple[bool | None, str, str]]
 SLACK = '[doors.slack]\nbot_token = "xoxb-canary"\napp_token = "xapp-canary"\n'
-HOOK = '[doors.webhook.hooks.shop]\nsecrets = ["whsec_canary"]\nreply_url = "https://shop.example"\n'
+SECRET = f"whsec_canary{'A' * 26}"
+HOOK = f'[doors.webhook.hooks.shop]\nsecrets = ["{SECRET}"]\nreply_url = "https://shop.example"\n'
 
 
 @pytest.fixture
@@ -61,10 +62,12 @@ def test_settings_that_cannot_be_read_are_one_of_the_findings(
          "ATELIER_DOORS__SLACK__BOT_TOKEN"),
         (SLACK.replace("xapp-canary", ""), "slack", "doors.slack.app_token is empty", "atelier init"),
         (SLACK + 'base_url = "http://x.example"', "slack", "doors.slack.base_url is not right", "Correct it"),
-        (HOOK.replace("https://", ""), "webhook", "doors.webhook.hooks.shop.reply_url is no http or https URL",
+        (HOOK.replace("https://", ""), "webhook", "doors.webhook.hooks.shop.reply_url is not right: it is no http",
          "Correct it"),
         (HOOK.partition("reply")[0], "webhook", "doors.webhook.hooks.shop.reply_url is missing", "Set it there"),
-        (HOOK.replace('"whsec_canary"', ""), "webhook", "doors.webhook.hooks.shop.secrets is empty", "Correct it"),
+        (HOOK.replace(f'"{SECRET}"', ""), "webhook", "doors.webhook.hooks.shop.secrets is not right", "Correct it"),
+        (HOOK.replace("A", ""), "webhook", "doors.webhook.hooks.shop.secrets is not right: secret 1", "Correct it"),
+        (f'[doors.webhook]\npublic_url = "x"\n{HOOK}', "webhook", "doors.webhook.public_url is no http", "Correct it"),
         ("[doors.web]\nhost = 'x'\n", "web", "doors.web.host is no setting", "Did you mean hosts?"),
         ("[doors.web]\nmax_files = 0\n", "web", "doors.web.max_files is not right", "Correct it"),
     ],

@@ -202,7 +202,7 @@ def test_no_network_is_told(answering: Callable[..., Said], home: Path) -> None:
     (home / "settings.toml").write_text('[doors.slack]\nbase_url = "http://127.0.0.1:9/api/"\n')
     said = answering("", "paper", "y", "xoxb-x", "y", "xapp-x", "y", "", "", "")
     assert said.code == 0, said.err
-    assert said.err.count("Slack cannot be asked now: Client") == 2
+    assert said.err.count("Slack cannot be asked now: it cannot be reached (Client") == 2
     assert written(home)["doors"]["slack"]["app_token"] == "xapp-x"
 
 

@@ -1,0 +1,156 @@
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from engine.database import META, Database, artifacts, upsert, wal_is_sound
+from engine.errors import DiskFull, HomeInUse
+
+WRITER = """
+import sys
+from pathlib import Path
+import sqlalchemy as sa
+from engine.database import _engine, artifacts, upsert
+engine = _engine(Path(sys.argv[1]))
+for number in range(int(sys.argv[3])):
+    with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.count()).select_from(artifacts)).scalar()
+        upsert(connection, artifacts, sha256=f"{sys.argv[2]} {number}", file="x")
+"""
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    database = Database(tmp_path)
+    await database.open()
+    yield database
+    await database.close()
+
+
+def files(connection: sa.Connection) -> dict[str, str]:
+    return {row.sha256: row.file for row in connection.execute(sa.select(artifacts))}
+
+
+@pytest.mark.parametrize(
+    ("version", "is_sound"),
+    [
+        ((3, 40, 1), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 45, 0), False), ((3, 49, 9), False),
+        ((3, 50, 6), False), ((3, 50, 7), True), ((3, 51, 0), False), ((3, 51, 2), False), ((3, 51, 3), True),
+        ((3, 52, 0), True), ((4, 0, 0), True),
+    ],
+)  # fmt: skip
+def test_wal_is_used_only_where_it_loses_nothing(version: tuple[int, ...], is_sound: bool) -> None:
+    assert wal_is_sound(version) is is_sound
+
+
+async def test_the_journal_follows_from_that_and_each_commit_is_on_the_disk(database: Database) -> None:
+    def pragmas(connection: sa.Connection) -> list[object]:
+        names = ("journal_mode", "synchronous")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    assert await database.run(pragmas) == ["wal" if wal_is_sound() else "delete", 2]
+
+
+async def test_a_home_has_one_service_at_a_time(tmp_path: Path) -> None:
+    first, second = Database(tmp_path), Database(tmp_path)
+    await first.open()
+    with pytest.raises(HomeInUse) as caught:
+        await second.open()
+    assert caught.value.home == str(tmp_path)
+    await first.close()
+    await second.open()
+    await second.close()
+
+
+async def test_the_lock_goes_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import asyncio,sys,pathlib; from engine.database import Database; "
+        "asyncio.run(Database(pathlib.Path(sys.argv[1])).open()); print('open', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )  # fmt: skip
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"open\n"
+        with pytest.raises(HomeInUse):
+            await Database(tmp_path).open()
+        child.kill()
+    database = Database(tmp_path)
+    await database.open()
+    await database.close()
+
+
+async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+    def work(connection: sa.Connection) -> None:
+        upsert(connection, artifacts, sha256="a", file="1")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await database.run(work)
+    assert await database.run(files) == {}
+
+
+async def test_upsert_puts_a_row_in_the_place_of_another(database: Database) -> None:
+    for file in ("1", "2"):
+        await database.run(lambda c, file=file: upsert(c, artifacts, sha256="a", file=file))
+    assert await database.run(files) == {"a": "2"}
+
+
+async def test_a_transaction_that_reads_first_holds_the_file_from_its_beginning(database: Database) -> None:
+    def meanwhile(connection: sa.Connection) -> str:
+        other = sqlite3.connect(database.file, timeout=0)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            return str(error)
+        finally:
+            other.close()
+        return "not held"
+
+    assert await database.run(meanwhile) == "database is locked"
+
+
+async def test_a_full_disk_is_said_and_rolled_back(database: Database) -> None:
+    await database.run(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1").scalar())
+    with pytest.raises(DiskFull):
+        await database.run(lambda c: upsert(c, artifacts, sha256="a", file="x" * 1_000_000))
+    assert await database.run(files) == {}
+    await database.run(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 100000").scalar())
+    await database.run(lambda c: upsert(c, artifacts, sha256="a", file="1"))
+    assert await database.run(files) == {"a": "1"}
+
+
+async def test_a_new_database_is_what_the_tables_say(database: Database) -> None:
+    def differences(connection: sa.Connection) -> list[object]:
+        return compare_metadata(MigrationContext.configure(connection), META)
+
+    assert await database.run(differences) == []
+
+
+async def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    for expected in ({}, {"a": "1"}):
+        database = Database(tmp_path)
+        await database.open()
+        assert await database.run(files) == expected
+        await database.run(lambda c: upsert(c, artifacts, sha256="a", file="1"))
+        await database.close()
+
+
+async def test_eight_processes_write_at_once_and_none_is_told_locked(database: Database) -> None:
+    each = 12
+    writers = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, database.file, str(n), str(each))
+        for n in range(8)
+    ]
+    for number in range(each):
+        await database.run(lambda c, number=number: upsert(c, artifacts, sha256=f"ours {number}", file="x"))
+    assert [await writer.wait() for writer in writers] == [0] * 8
+    assert len(await database.run(files)) == 9 * each
