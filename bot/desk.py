@@ -91,7 +91,7 @@ class Desk:
         for body in await self._database.run(lambda c: c.execute(unanswered).scalars().all()):
             self._start(self._resume(body))
         for key, due in await self._database.run(lambda c: c.execute(undelivered).all()):
-            self._start(self._deliver(key, due - time.time()))
+            self._start(self._deliver_later(key, due - time.time()))
 
     async def close(self) -> None:
         for task in list(self._tasks):
@@ -231,23 +231,26 @@ class Desk:
         if news and news.bringing:
             news.latest = None
             await asyncio.wait([news.bringing])
-        self._start(self._deliver(inbound.key, 0.0))
+        self._start(self._deliver(inbound, reply))
 
-    async def _deliver(self, key: str, wait: float) -> None:
-        """Try until it passes, or until the door says that it never will, or for more than a day."""
+    async def _deliver_later(self, key: str, wait: float) -> None:
+        """An earlier service's answer."""
+        await asyncio.sleep(max(wait, 0.0))
         inbound = await self._stored(key)
         row = await self._database.run(lambda c: c.execute(sa.select(replies).where(replies.c.key == key)).one())
-        reply: Reply = self._store.unpack(Reply, row.body)
-        attempts = row.attempts
+        await self._deliver(inbound, self._store.unpack(Reply, row.body), row.attempts)
+
+    async def _deliver(self, inbound: Inbound, reply: Reply, attempts: int = 0) -> None:
+        """Try until it passes, or until the door says that it never will, or for more than a day."""
         while True:
-            await asyncio.sleep(max(wait, 0.0))
             state, wait = await self._try(inbound, reply, attempts)
             attempts += 1
             due = time.time() + wait
             values = {"state": state, "attempts": attempts, "due": due}
-            await self._note(key, values)
+            await self._note(inbound.key, values)
             if state != "waiting":
                 return
+            await asyncio.sleep(wait)
 
     async def _note(self, key: str, values: Mapping[str, object]) -> None:
         """How a delivery stands, as soon as the disk takes it: what has arrived is not sent twice."""

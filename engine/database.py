@@ -43,7 +43,7 @@ jobs = sa.Table(
     sa.Column("thread", sa.Text, nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
     sa.Column("memo", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False, index=True),  # queued, running, done, failed, cancelled
+    sa.Column("state", sa.Text, nullable=False, index=True),  # queued (also while it runs), done, failed, cancelled
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("submitted", sa.Float, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),

@@ -11,9 +11,11 @@ import hashlib
 import json
 import logging
 import time
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,7 +99,7 @@ class DurableQueue:
 
     async def start(self) -> None:
         """Take up what is unfinished, in the order in which it came, and begin."""
-        query = sa.select(jobs).where(jobs.c.state.in_(("queued", "running"))).order_by(jobs.c.submitted)
+        query = sa.select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.submitted)
         for row in await self._database.run(lambda c: c.execute(query).all()):
             try:
                 plan = self._store.unpack(Plan, row.plan)
@@ -131,6 +133,7 @@ class DurableQueue:
             return False
         if job.running is None:
             await self._end(job, "cancelled", Cancelled())
+            self._tell_places(job.lane)
         elif not job.is_cancelled:  # a second cancel would break off how the first one is carried out
             job.is_cancelled = True
             job.running.cancel()
@@ -249,11 +252,16 @@ class DurableQueue:
         for job in self._jobs.values():
             if job.running:
                 used[job.ticket.owner] += self._seconds(job)
-        while waiting:
-            job = min(waiting, key=lambda one: (used[one.ticket.owner], one.submitted))
-            waiting.remove(job)
-            order.append(job)
-            used[job.ticket.owner] += self._seconds(job)
+        theirs = defaultdict[str, deque[Job]](deque)
+        for job in sorted(waiting, key=lambda one: one.submitted):
+            theirs[job.ticket.owner].append(job)
+        heads = [(used[owner], queue[0].submitted, owner) for owner, queue in theirs.items()]
+        heapify(heads)
+        while heads:
+            spent, _, owner = heappop(heads)
+            order.append(job := theirs[owner].popleft())
+            if theirs[owner]:
+                heappush(heads, (spent + self._seconds(job), theirs[owner][0].submitted, owner))
         return order
 
     def _seconds(self, job: Job) -> float:
@@ -271,7 +279,6 @@ class DurableQueue:
             return
         began = time.monotonic()
         try:
-            await self._write(job.ticket.key, state="running")
             await self._carry_out(job)
         except WorkerDied as error:
             await self._after_death(job, error)
@@ -284,15 +291,16 @@ class DurableQueue:
             self._used[job.ticket.owner] = self._used.get(job.ticket.owner, 0.0) + time.monotonic() - began
 
     async def _carry_out(self, job: Job) -> None:
-        first: float | None = None
+        first, rest = None, 1.0  # when its first step was done, and which part of it came after that
         async with aclosing(self._direct.follow(job.plan, None, job.ticket)) as events:
             async for event in events:
                 if isinstance(event, Progress):
-                    first = first or time.monotonic()
+                    if first is None:
+                        first, rest = time.monotonic(), 1 - event.step / (event.steps * event.parts)
                     job.tell(event)
                     continue
-                if first is not None:
-                    pace = (time.monotonic() - first) / job.size
+                if first is not None and rest > 0:
+                    pace = (time.monotonic() - first) / (job.size * rest)
                     self._pace[job.lane] = (pace + self._pace.get(job.lane, pace)) / 2
                 await self._end(job, "done", event)
 
@@ -304,7 +312,7 @@ class DurableQueue:
         if job.deaths >= DEATHS or job.hangs >= HANGS:
             await self._end(job, "failed", error)
         else:
-            await self._write(job.ticket.key, state="queued", attempts=job.deaths)
+            await self._write(job.ticket.key, attempts=job.deaths)
             job.tell(Queued(1))
 
     async def _end(self, job: Job, state: str, what: Saved | LoraCard | AtelierError) -> None:
@@ -326,7 +334,6 @@ class DurableQueue:
             job.tell(None, what)
         else:
             job.tell(what)
-        self._tell_places(job.lane)
 
     def _outcome(self, row: sa.Row[Any]) -> Saved | LoraCard:
         """What the job in this row ended with; raises it where that is an error."""

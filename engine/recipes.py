@@ -20,7 +20,7 @@ from engine.catalog import LoraCard
 from engine.errors import Invalid
 from engine.plans import ImagePlan, Kind, LoraRef, LoraStack
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 OURS, A1111 = "atelier", "parameters"
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE = 16_800_000  # pixels of a picture from outside

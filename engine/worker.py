@@ -65,7 +65,7 @@ class WorkerExecutor:
         self._gaps: deque[float] = deque(maxlen=50)
         self._last = 0.0
         self._opening = asyncio.Lock()
-        self._hung = False
+        self._hung: asyncio.subprocess.Process | None = None  # the latest that was ended as it did not move
 
     @property
     def pid(self) -> int | None:
@@ -123,7 +123,7 @@ class WorkerExecutor:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**20
                 )
-                self._hung, self._last = False, time.monotonic()
+                self._last = time.monotonic()
                 self._reader = asyncio.create_task(self._listen(self._process))
             return self._process
 
@@ -145,7 +145,7 @@ class WorkerExecutor:
             watch.cancel()
             self._kill(process)
             await process.wait()
-            gone: dict[str, Any] = error_head(WorkerHung() if self._hung else WorkerDied())
+            gone: dict[str, Any] = error_head(WorkerHung() if self._hung is process else WorkerDied())
             for run in self._runs.values():
                 if run.process is process:  # the next one may have been started meanwhile
                     run.said.put_nowait(gone)
@@ -164,7 +164,7 @@ class WorkerExecutor:
             await asyncio.sleep(min(self._patience.step / 10, 1))
             if self._runs and time.monotonic() - self._last > self._limit():
                 log.error("the worker %s does not move: it is ended", process.pid)
-                self._hung = True
+                self._hung = process
                 self._kill(process)
                 return
 

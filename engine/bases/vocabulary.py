@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -254,6 +254,7 @@ def _load(folder: Path) -> Vocabulary:
         ) from error
 
 
+@lru_cache(4_096)
 def _plain(text: str) -> str:
     """Lower case, one form of each letter, straight apostrophes, hyphens as spaces, no possessive."""
     text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("-", " ")

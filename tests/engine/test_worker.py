@@ -75,12 +75,12 @@ async def test_a_picture_and_a_training_cross_the_border_whole(opening: Opening)
 
 async def test_killed_in_the_middle_it_says_so_and_the_next_plan_has_a_new_process(opening: Opening) -> None:
     executor = opening()
+    drawing = asyncio.create_task(ran(executor, picture(steps=500)))
+    await until(lambda: executor._gaps)  # pyright: ignore[reportPrivateUsage]
+    assert (first := executor.pid) is not None
+    os.kill(first, signal.SIGKILL)
     with pytest.raises(WorkerDied) as caught:
-        async for event in executor.run(picture(steps=50)):
-            first = executor.pid
-            if isinstance(event, Progress) and event.step == 3:
-                assert first is not None
-                os.kill(first, signal.SIGKILL)
+        await drawing
     assert type(caught.value) is WorkerDied
     assert executor.state == "gone"
     assert isinstance((await ran(executor, picture()))[-1], Drawn)
