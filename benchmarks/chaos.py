@@ -1,4 +1,4 @@
-"""Does it lose anything? `python -m benchmarks.chaos [--kills 100] [--worker-kills 20] [--seed 0] [--real]`.
+"""Does it lose anything? `python -m benchmarks.chaos [--kills 100] [--worker-kills 25] [--seed 0] [--real]`.
 
 People post messages over HTTP until they are acknowledged, while the service, or its worker alone, is killed with
 SIGKILL at random moments and started again. In the end everything that was acknowledged is answered, once, and what
@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from PIL import Image
@@ -62,6 +63,20 @@ class Post:
     is_training: bool
 
 
+class Left(NamedTuple):
+    """What a kill fell into, the jobs that were not done, and the most deaths of the worker that one of them has had.
+
+    between: a message or an answer was in hand, and no job.
+    """
+
+    phase: str
+    jobs: tuple[str, ...]
+    deaths: int
+
+
+Health = dict[str, Any]
+
+
 @dataclass
 class World:
     """The service under test, and what has happened to it."""
@@ -73,10 +88,12 @@ class World:
     posts: dict[str, Post] = field(default_factory=dict)
     phases: Counter[str] = field(default_factory=Counter)
     worker_phases: Counter[str] = field(default_factory=Counter)
-    interrupted: Counter[str] = field(default_factory=Counter)
+    interrupted: set[str] = field(default_factory=set)
+    deaths: int = 0  # that a job has had at the most
     wrong: list[str] = field(default_factory=list)
     orphans: list[float] = field(default_factory=list)
     ups: list[float] = field(default_factory=list)
+    watches: list[asyncio.Task[None]] = field(default_factory=list)
     is_over: bool = False
     port: int = 0
 
@@ -93,29 +110,29 @@ class World:
                 stderr=log,
             )
 
-    def asked(self, query: str) -> list[Any]:
-        """From the database, as another process may read it."""
-        try:
-            with closing(sqlite3.connect(f"file:{self.home}/atelier.db?mode=ro", uri=True, timeout=5)) as connection:
-                return connection.execute(query).fetchall()
-        except sqlite3.Error:  # it is not there yet, or a killed service's journal waits for the next one
-            return []
+    def left(self, health: Health) -> Left:
+        """What a killed service left: read in a copy, so that the next one finds its files as they were."""
+        with tempfile.TemporaryDirectory() as folder:
+            for file in self.home.glob("atelier.db*"):
+                shutil.copy(file, folder)
+            with closing(sqlite3.connect(Path(folder) / "atelier.db")) as connection:
+                try:
+                    jobs = connection.execute("select key, plan, attempts from jobs where state = 'queued'").fetchall()
+                    open_ = connection.execute(OPEN).fetchall()
+                except sqlite3.OperationalError:  # killed before it had made its tables
+                    return Left("starting", (), 0)
+        trainings = sum("examples" in json.loads(plan) for _, plan, _ in jobs)
+        phase = (
+            "training" if trainings > health["waiting"]["training"]
+            else "running" if len(jobs) - trainings > health["waiting"]["picture"]
+            else "queued" if jobs
+            else "between" if open_
+            else "idle"
+        )  # fmt: skip
+        return Left(phase, tuple(key for key, _, _ in jobs), max((tries for _, _, tries in jobs), default=0))
 
-    def phase(self) -> str:
-        """What a kill falls into now."""
-        states = Counter((json.loads(plan).keys() >= {"examples"}, state) for plan, state in self.asked(UNENDED))
-        if states[True, "running"]:
-            return "training"
-        if states[False, "running"]:
-            return "running"
-        if states.total():
-            return "queued"
-        left = self.asked("select 1 from messages where state = 'new' union all select 1 from replies where "
-                          "state = 'waiting'")  # fmt: skip
-        return "between" if left else "idle"
 
-
-UNENDED = "select plan, state from jobs where state in ('queued', 'running')"
+OPEN = "select key from messages where state = 'new' union all select key from replies where state = 'waiting'"
 
 
 async def main() -> int:
@@ -140,6 +157,7 @@ async def main() -> int:
                 world.is_over = True
                 await asyncio.gather(*people)
                 events = await _all_answered(world, client)
+                await asyncio.gather(*world.watches)
             finally:
                 for person in people:
                     person.cancel()
@@ -156,7 +174,7 @@ async def _storm(world: World, client: aiohttp.ClientSession, args: argparse.Nam
     kills = ["service"] * args.kills + ["worker"] * args.worker_kills
     world.dice.shuffle(kills)
     ends = time.monotonic() + args.minutes * 60
-    spans = (0.3, 2.0, 6.0, 15.0) if args.real else (0.3, 1.0, 2.0)
+    spans = (2.0, 8.0, 20.0) if args.real else (0.3, 1.0, 4.0)
     for number, what in enumerate(kills, 1):
         if time.monotonic() > ends:
             print(f"out of time after {number - 1} kills", flush=True)
@@ -192,21 +210,23 @@ async def _up(world: World, client: aiohttp.ClientSession) -> float:
         await asyncio.sleep(0.05)
 
 
-async def _worker(world: World, client: aiohttp.ClientSession) -> int | None:
+async def _health(world: World, client: aiohttp.ClientSession) -> Health:
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with client.get(f"{world.url}/health") as said:
-            return (await said.json())["worker"]["pid"]
-    return None
+            return await said.json()
+    return {"worker": {"pid": None, "state": "gone"}, "waiting": {"picture": 0, "training": 0}, "unanswered": 0}
 
 
 async def _kill_service(world: World, client: aiohttp.ClientSession) -> None:
-    worker = await _worker(world, client)
-    phase = world.phase()
-    world.interrupted.update(key for (key,) in world.asked("select key from jobs where state = 'running'"))
+    health = await _health(world, client)
     _end(world, signal.SIGKILL)
-    world.phases[phase] += 1
-    if worker is not None:
-        asyncio.get_running_loop().create_task(_gone(world, worker)).add_done_callback(lambda task: task.result())
+    if (worker := health["worker"]["pid"]) is not None:
+        world.watches.append(asyncio.create_task(_gone(world, worker)))
+        await asyncio.sleep(0)
+    left = world.left(health)
+    world.phases[left.phase] += 1
+    world.deaths = left.deaths
+    world.interrupted.update(left.jobs)
 
 
 def _end(world: World, how: signal.Signals) -> None:
@@ -233,11 +253,10 @@ async def _gone(world: World, pid: int) -> None:
 
 async def _kill_worker(world: World, client: aiohttp.ClientSession) -> None:
     """Only while no job has lost two: three are a reason to give it up."""
-    if world.asked("select 1 from jobs where state in ('queued', 'running') and attempts >= 2"):
-        return
-    if (pid := await _worker(world, client)) is not None:
-        world.worker_phases[world.phase()] += 1
-        world.interrupted.update(key for (key,) in world.asked("select key from jobs where state = 'running'"))
+    health = await _health(world, client)
+    if world.deaths < 2 and (pid := health["worker"]["pid"]) is not None:
+        world.deaths += 1
+        world.worker_phases[health["worker"]["state"]] += 1
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -329,8 +348,8 @@ async def _all_answered(world: World, client: aiohttp.ClientSession) -> list[tup
         for chat in chats:
             events += await _past(world, client, chat) or []
         left = world.posts.keys() - {data["key"] for kind, data in events if kind == "reply"}
-        waiting = world.asked("select 1 from replies where state = 'waiting'")
-        if not left and not waiting:
+        if not left:
+            await asyncio.sleep(2)  # until it is noted that they are
             return events
         if time.monotonic() - began > ANSWERED_WITHIN:
             world.wrong += [f"never answered: {world.posts[key].text} ({key})" for key in left]
@@ -379,7 +398,7 @@ class Check:
             self._wrong(f"job {key}: {'is not there' if key in posts else 'nobody asked for it'}")
         self.plans: dict[str, Plan] = {}
         for key, (state, plan, memo, attempts) in jobs.items():
-            self.counts["jobs that were begun again"] += key in self.world.interrupted or attempts > 0
+            self.counts["jobs that a kill fell into"] += key in self.world.interrupted or attempts > 0
             self.plans[key] = self.store.unpack(Plan, plan)
             if state != "done":
                 self._wrong(f"job {key} is {state}")
@@ -532,8 +551,8 @@ def _machine() -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="of the whole service")
-    parser.add_argument("--worker-kills", type=int, default=20, help="of the worker alone")
-    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--worker-kills", type=int, default=25, help="of the worker alone")
+    parser.add_argument("--people", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=30.0, help="after which no more is killed")
     parser.add_argument(

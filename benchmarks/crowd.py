@@ -317,10 +317,11 @@ def tell_fairness(served: Sequence[tuple[Message, Span]], greedy: str) -> None:
 
 
 def tell_quotes(served: Sequence[tuple[Message, Span]]) -> None:
-    """What `left` promised, the first time and every time, against when the picture was begun."""
+    """What `left` promised against when the picture was begun: the first time, and once nobody else would come."""
     first = [(m.quotes[0], span) for m, span in served if m.quotes]
-    every = [(quote, span) for m, span in served for quote in m.quotes if quote[0] <= span.began]
-    for name, quotes in (("first said", first), ("each time said", every)):
+    known = max(m.acknowledged for m, _ in served)
+    later = [(quote, span) for m, span in served for quote in m.quotes if known <= quote[0] <= span.began]
+    for name, quotes in (("first said", first), ("said once all had come", later)):
         waited = [span.began - at for (at, _), span in quotes]
         off = [left - (span.began - at) for (at, left), span in quotes]
         error = statistics.mean(map(abs, off)) / max(statistics.mean(waited), 1e-9)

@@ -135,10 +135,11 @@ class Desk:
             whole = self._store.pack(Inbound, held.model_copy(update={"attachments": twin.attachments}))
             connection.execute(messages.update().where(messages.c.key == twin.key).values(body=whole))
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
+    def _start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -199,7 +200,7 @@ class Desk:
             news = self._news[inbound.key] = News(ref=await self._ref(inbound.key))
         news.latest = reply
         if news.bringing is None or news.bringing.done():
-            news.bringing = asyncio.create_task(self._post_news(inbound, news))
+            news.bringing = self._start(self._post_news(inbound, news))
             await asyncio.sleep(0)
 
     async def _post_news(self, inbound: Inbound, news: News) -> None:

@@ -116,7 +116,8 @@ class Database:
                 _migrate(connection)
 
     def _transact(self, work: Callable[[sa.Connection], T]) -> T:
-        assert self._engine is not None
+        if self._engine is None:
+            raise RuntimeError("the database is closed")
         try:
             with self._engine.begin() as connection:
                 return work(connection)
@@ -128,6 +129,7 @@ class Database:
     def _close(self) -> None:
         if self._engine is not None:
             self._engine.dispose()
+            self._engine = None  # it would connect anew for whoever is late
         if self._lock is not None:
             os.close(self._lock)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
@@ -60,6 +61,13 @@ class Studio:
     engine: FakeExecutor
     desk: Desk
     site: web.Application
+    database: Database
+
+    async def count(self, table: sa.Table, state: str | None = None) -> int:
+        """Rows of a table, or those of them in a state."""
+        query = sa.select(sa.func.count()).select_from(table)
+        query = query if state is None else query.where(table.c.state == state)
+        return await self.database.run(lambda c: c.execute(query).scalar_one())
 
     async def quiet(self, said: int) -> None:
         """Until that many messages have been answered."""
@@ -84,7 +92,7 @@ async def studio(home: Path, name: str, make: Callable[[House], Door]) -> AsyncG
     await queue.start()
     await desk.start()
     running = asyncio.create_task(door.run())
-    yield Studio(engine, desk, site)
+    yield Studio(engine, desk, site, database)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await desk.close()

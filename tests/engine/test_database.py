@@ -1,8 +1,10 @@
 import asyncio
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,18 +14,6 @@ from alembic.migration import MigrationContext
 
 from engine.database import META, Database, artifacts, upsert, wal_is_sound
 from engine.errors import DiskFull, HomeInUse
-
-WRITER = """
-import sys
-from pathlib import Path
-import sqlalchemy as sa
-from engine.database import _engine, artifacts, upsert
-engine = _engine(Path(sys.argv[1]))
-for number in range(int(sys.argv[3])):
-    with engine.begin() as connection:
-        connection.execute(sa.select(sa.func.count()).select_from(artifacts)).scalar()
-        upsert(connection, artifacts, sha256=f"{sys.argv[2]} {number}", file="x")
-"""
 
 
 @pytest.fixture
@@ -46,16 +36,24 @@ def files(connection: sa.Connection) -> dict[str, str]:
         ((3, 52, 0), True), ((4, 0, 0), True),
     ],
 )  # fmt: skip
-def test_wal_is_used_only_where_it_loses_nothing(version: tuple[int, ...], is_sound: bool) -> None:
+def test_which_versions_lose_nothing_in_wal_mode_beside_a_second_connection(
+    version: tuple[int, ...], is_sound: bool
+) -> None:
     assert wal_is_sound(version) is is_sound
 
 
-async def test_the_journal_follows_from_that_and_each_commit_is_on_the_disk(database: Database) -> None:
+async def test_each_commit_is_on_the_disk_and_others_look_in_only_where_that_is_sound(database: Database) -> None:
     def pragmas(connection: sa.Connection) -> list[object]:
-        names = ("journal_mode", "synchronous")
+        names = ("journal_mode", "synchronous", "locking_mode")
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
 
-    assert await database.run(pragmas) == ["wal" if wal_is_sound() else "delete", 2]
+    assert await database.run(pragmas) == ["wal", 2, "normal" if wal_is_sound() else "exclusive"]
+    with closing(sqlite3.connect(database.file, timeout=0)) as other:
+        if wal_is_sound():
+            other.execute("SELECT * FROM jobs")
+        else:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("SELECT * FROM jobs")
 
 
 async def test_a_home_has_one_service_at_a_time(tmp_path: Path) -> None:
@@ -106,13 +104,11 @@ async def test_upsert_puts_a_row_in_the_place_of_another(database: Database) -> 
 
 async def test_a_transaction_that_reads_first_holds_the_file_from_its_beginning(database: Database) -> None:
     def meanwhile(connection: sa.Connection) -> str:
-        other = sqlite3.connect(database.file, timeout=0)
-        try:
-            other.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            return str(error)
-        finally:
-            other.close()
+        with closing(sqlite3.connect(database.file, timeout=0)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                return str(error)
         return "not held"
 
     assert await database.run(meanwhile) == "database is locked"
@@ -144,13 +140,55 @@ async def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path)
         await database.close()
 
 
-async def test_eight_processes_write_at_once_and_none_is_told_locked(database: Database) -> None:
-    each = 12
-    writers = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, database.file, str(n), str(each))
-        for n in range(8)
+async def test_eight_writers_at_once_meet_no_lock_and_lose_no_count(database: Database) -> None:
+    def count(connection: sa.Connection) -> None:
+        so_far = files(connection).get("n", "0")
+        upsert(connection, artifacts, sha256="n", file=str(int(so_far) + 1))
+
+    async def writer() -> None:
+        for _ in range(50):
+            await database.run(count)
+
+    await asyncio.gather(*(writer() for _ in range(8)))
+    assert await database.run(files) == {"n": "400"}
+
+
+async def test_eight_processes_at_once_and_one_has_the_home(tmp_path: Path) -> None:
+    code = (
+        "import asyncio,sys,pathlib; from engine.database import Database; from engine.errors import HomeInUse\n"
+        "try: asyncio.run(Database(pathlib.Path(sys.argv[1])).open())\n"
+        "except HomeInUse: print('in use', flush=True)\n"
+        "else: print('open', flush=True); sys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=pipe, stdout=pipe, text=True)
+        for _ in range(8)
     ]
-    for number in range(each):
-        await database.run(lambda c, number=number: upsert(c, artifacts, sha256=f"ours {number}", file="x"))
-    assert [await writer.wait() for writer in writers] == [0] * 8
-    assert len(await database.run(files)) == 9 * each
+    said = sorted(child.stdout.readline().strip() for child in children if child.stdout)
+    for child in children:
+        child.communicate("")
+    assert said == ["in use"] * 7 + ["open"]
+
+
+async def test_what_was_committed_is_there_after_a_kill(tmp_path: Path) -> None:
+    code = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from engine.database import Database, artifacts, upsert
+
+async def main():
+    database = Database(Path(sys.argv[1]))
+    await database.open()
+    for number in range(40):
+        await database.run(lambda c: upsert(c, artifacts, sha256=str(number), file="x"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -signal.SIGKILL
+    database = Database(tmp_path)
+    await database.open()
+    assert len(await database.run(files)) == 40
+    assert await database.run(lambda c: c.exec_driver_sql("PRAGMA integrity_check").scalar()) == "ok"
+    await database.close()

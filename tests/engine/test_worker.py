@@ -77,7 +77,8 @@ async def test_killed_in_the_middle_it_says_so_and_the_next_plan_has_a_new_proce
     executor = opening()
     drawing = asyncio.create_task(ran(executor, picture(steps=500)))
     await until(lambda: executor._gaps)  # pyright: ignore[reportPrivateUsage]
-    assert (first := executor.pid) is not None
+    first = executor.pid
+    assert first is not None
     os.kill(first, signal.SIGKILL)
     with pytest.raises(WorkerDied) as caught:
         await drawing
@@ -180,7 +181,7 @@ async def test_a_poisoned_device_ends_the_process_and_the_next_plan_runs_in_anot
         await ran(executor, picture("poison@2"))
     with pytest.raises(WorkerDied):
         await seen
-    assert await process.wait() == POISONED
+    assert await process.wait() in (POISONED, 255)  # 255: asyncio, where `kill` has reaped it first
     assert isinstance((await ran(executor, picture()))[-1], Drawn)
 
 
