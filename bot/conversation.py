@@ -1,7 +1,11 @@
 """What has been said and drawn in one thread: frozen values, so that a failed answer leaves it as it was."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from bot.intent import AskBack, Frame, Genre, Scene
 from bot.message import Attachment, Inbound
@@ -44,14 +48,15 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A plan that was drawn: the PNGs are kept for a style transfer; `files` says where they were saved.
+    """A plan that was drawn: the PNGs are held for a style transfer; `files` says where they were saved.
 
-    `key` is that of the message which it was drawn for.
+    `key` is that of the message which it was drawn for. Where a conversation is stored, the PNGs are not: they lie in
+    their files.
     """
 
     order: Order
     plan: ImagePlan
-    pngs: tuple[bytes, ...]
+    pngs: Annotated[tuple[bytes, ...], Field(exclude=True)] = ()
     files: tuple[Path, ...] = ()
     key: str = ""
 
@@ -108,6 +113,14 @@ class Conversation:
         if shot is None:
             raise LookupError(key)
         return replace(self.settled(), shots=(*(one for one in self.shots if one is not shot), shot.only(picture)))
+
+    def restored(self) -> "Conversation":
+        """As it was stored, with the PNGs from their files; without a shot whose files are gone."""
+        whole: list[Shot] = []
+        for shot in self.shots:
+            with suppress(OSError):
+                whole.append(replace(shot, pngs=tuple(file.read_bytes() for file in shot.files)))
+        return replace(self, shots=tuple(whole))
 
     def settled(self) -> "Conversation":
         """Nothing in hand, nothing asked."""
