@@ -289,8 +289,9 @@ class Driver:
         gaps = [1e3 * (b.began - a.ended) for a, b in pairwise(served)]
         rate, bare = len(served) / length, len(alone) / sum(alone)
         print(f"\n{callers} callers, {len(served)} pictures in {length:.0f} s ({load()})")
+        print(f"  lost, as the worker waits between two pictures: {sum(gaps) / 1e3 / length:.1%} (target: at most 5 %)")
+        print(f"  it waits each time: {quantiles(gaps)}")
         print(f"  {rate:.3f} pictures/s; the engine alone, before and after, {bare:.3f}: loss {1 - rate / bare:+.1%}")
-        print(f"  the worker waits between two pictures: {quantiles(gaps)}, {sum(gaps) / 1e3 / length:.1%} of the time")
 
 
 def tell_fairness(served: Sequence[tuple[Message, Span]], greedy: str) -> None:
@@ -319,7 +320,7 @@ def tell_fairness(served: Sequence[tuple[Message, Span]], greedy: str) -> None:
 def tell_quotes(served: Sequence[tuple[Message, Span]]) -> None:
     """What `left` promised against when the picture was begun: the first time, and once nobody else would come."""
     first = [(m.quotes[0], span) for m, span in served if m.quotes]
-    known = max(m.acknowledged for m, _ in served)
+    known = max((at for (at, _), _ in first), default=0.0)
     later = [(quote, span) for m, span in served for quote in m.quotes if known <= quote[0] <= span.began]
     for name, quotes in (("first said", first), ("said once all had come", later)):
         waited = [span.began - at for (at, _), span in quotes]

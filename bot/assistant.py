@@ -176,7 +176,7 @@ class Assistant:
             here = replace(here, always=tuple(dict.fromkeys(names)))
         if setting.trains is not None:
             here = replace(here, trains=setting.trains)
-        self._history.keep(talk.settled().at(here))
+        self._history.keep(talk.settled(), here)
         return Reply(text=replies.set_here(here), intent=setting.kind)
 
     def _planned(

@@ -1,15 +1,19 @@
 """Where conversations are kept between two messages: in memory, or in the database with what each message changed."""
 
+import logging
 import time
 from collections import OrderedDict
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from bot.conversation import Conversation, Here
 from bot.message import Inbound
 from engine.database import Database, channels, talks, upsert
+from engine.errors import Invalid
 from engine.store import Store
+
+log = logging.getLogger(__name__)
 
 TALKS = 100  # that are held in memory
 
@@ -19,8 +23,8 @@ class History(Protocol):
         """The conversation that a message belongs to, with the settings of its channel."""
         ...
 
-    def keep(self, talk: Conversation) -> None:
-        """As it is from now on; with it the settings of its channel, if they are others now."""
+    def keep(self, talk: Conversation, here: Here | None = None) -> None:
+        """As it is from now on; with it the settings of its channel, if they are others now: `here`."""
         ...
 
 
@@ -33,8 +37,8 @@ class Memory:
     async def open(self, inbound: Inbound) -> Conversation:
         return self._talks.get(inbound.talk) or Conversation(inbound.talk, Here(inbound.channel))
 
-    def keep(self, talk: Conversation) -> None:
-        self._talks[talk.thread] = talk
+    def keep(self, talk: Conversation, here: Here | None = None) -> None:
+        self._talks[talk.thread] = talk if here is None else talk.at(here)
         self._talks.move_to_end(talk.thread)
         if len(self._talks) > TALKS:
             self._talks.popitem(last=False)
@@ -47,22 +51,25 @@ class Kept:
         self._database = database
         self._store = store
         self._talks: OrderedDict[str, Conversation] = OrderedDict()
-        self._here: dict[str, Here] = {}
         self._unsaved: dict[str, Conversation] = {}
+        self._unsaved_here: dict[str, Here] = {}
 
     async def open(self, inbound: Inbound) -> Conversation:
         place = f"{inbound.platform}:{inbound.channel}"
         talk = self._unsaved.get(inbound.talk) or self._talks.get(inbound.talk)
-        here = self._here.get(place)
-        if talk is None or here is None:
-            found, said = await self._database.run(lambda c: self._read(c, inbound.talk, place))
-            talk = self._unsaved.get(inbound.talk) or talk or found or Conversation(inbound.talk)
-            here = self._here.setdefault(place, said or Here(place))
-        return talk.at(here)
+        said = await self._database.run(lambda c: self._read(c, Here, channels, place))
+        if talk is None:
+            found: Conversation | None = await self._database.run(
+                lambda c: self._read(c, Conversation, talks, inbound.talk)
+            )
+            talk = self._unsaved.get(inbound.talk) or (found.restored() if found else Conversation(inbound.talk))
+        return talk.at(self._unsaved_here.get(place) or said or Here(place))
 
-    def keep(self, talk: Conversation) -> None:
+    def keep(self, talk: Conversation, here: Here | None = None) -> None:
+        """What another conversation has set of their channel meanwhile stays, but for `here`."""
         self._unsaved[talk.thread] = talk
-        self._here[talk.here.channel] = talk.here
+        if here is not None:
+            self._unsaved_here[here.channel] = here
 
     def save(self, connection: sa.Connection, thread: str) -> None:
         """What was kept of this conversation, if anything was."""
@@ -70,10 +77,12 @@ class Kept:
         if talk is None:
             return
         upsert(connection, talks, thread=thread, body=self._store.pack(Conversation, talk), changed=time.time())
-        if talk.here.channel:
-            upsert(connection, channels, channel=talk.here.channel, body=self._store.pack(Here, talk.here))
-        self._talks[thread] = talk
-        self._talks.move_to_end(thread)
+        if (here := self._unsaved_here.get(talk.here.channel)) is not None:
+            upsert(connection, channels, channel=here.channel, body=self._store.pack(Here, here))
+            del self._unsaved_here[here.channel]
+        self._talks.pop(thread, None)
+        if not (talk.asked and talk.asked.about.attachments):  # a set in hand may be large: it stays on the disk
+            self._talks[thread] = talk
         if len(self._talks) > TALKS:
             self._talks.popitem(last=False)
         if self._unsaved.get(thread) is talk:
@@ -83,12 +92,13 @@ class Kept:
         """What was kept since the last save was not saved: its conversation is as the database has it."""
         self._unsaved.pop(inbound.talk, None)
         self._talks.pop(inbound.talk, None)
-        self._here.pop(f"{inbound.platform}:{inbound.channel}", None)
+        self._unsaved_here.pop(f"{inbound.platform}:{inbound.channel}", None)
 
-    def _read(self, connection: sa.Connection, thread: str, place: str) -> tuple[Conversation | None, Here | None]:
-        talk = connection.execute(sa.select(talks.c.body).where(talks.c.thread == thread)).scalar()
-        here = connection.execute(sa.select(channels.c.body).where(channels.c.channel == place)).scalar()
-        return (
-            None if talk is None else self._store.unpack(Conversation, talk),
-            None if here is None else self._store.unpack(Here, here),
-        )
+    def _read(self, connection: sa.Connection, kind: Any, table: sa.Table, key: str) -> Any | None:
+        """None also for what can no longer be read: it begins anew, as else each message of it would be refused."""
+        body = connection.execute(sa.select(table.c.body).where(table.primary_key.columns[0] == key)).scalar()
+        try:
+            return None if body is None else self._store.unpack(kind, body)
+        except (Invalid, ValueError) as error:
+            log.warning("one of %s begins anew, as it cannot be read: %s", table.name, type(error).__name__)
+            return None

@@ -8,6 +8,7 @@ from bot.message import Inbound, OnShelf, Reply, Said
 from engine.catalog import PICTURES, PREVIEW, Catalog
 from engine.database import Database, artifacts, messages, replies
 from engine.errors import UnknownLora
+from engine.plain import no_bytes, unpack
 from engine.store import Store
 
 LATEST = 60  # messages of a conversation that are looked back on
@@ -31,7 +32,7 @@ class Lookup:
             rows = connection.execute(query.order_by(messages.c.received.desc()).limit(LATEST)).all()
             return tuple(
                 Said(
-                    inbound=self._store.unpack(Inbound, asked),
+                    inbound=unpack(Inbound, asked, no_bytes),
                     reply=None if answer is None else self._store.unpack(Reply, answer),
                 )
                 for asked, answer in reversed(rows)

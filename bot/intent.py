@@ -26,6 +26,7 @@ Topic = Literal[
     "reasons",
     "file",
     "concept",
+    "taste",
     "thanks",
 ]
 Missing = Literal["subject", "what", "name", "lora", "change", "pictures"]

@@ -185,7 +185,7 @@ class House(Protocol):
     """What a door may look up."""
 
     async def past(self, thread: str) -> tuple[Said, ...]:
-        """The thread's latest messages, from the oldest."""
+        """The thread's latest messages, from the oldest; of their files the names alone."""
         ...
 
     async def picture(self, sha256: str) -> bytes | None:

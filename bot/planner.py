@@ -518,6 +518,9 @@ def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Pla
     if not intent.name:
         return AskBack(kind="ask_back", missing="name", question=ASK_NAME)
     name = re.sub(r"[^a-z0-9_-]+", "-", intent.name.lower()).strip("-_")
+    if is_everyday(name):
+        question = f"“{name}” is said in many sentences that do not mean it. What else shall it be called?"
+        return AskBack(kind="ask_back", missing="name", question=question)
     shelf.catalog.check_name(name, intent.replace)
     word = intent.word or ""
     kind: Kind = intent.learns or "subject"
@@ -543,6 +546,8 @@ def _trigger(intent: Train, name: str, shelf: Shelf) -> tuple[str, tuple[str, ..
     taken = {card.trigger.lower() for card in shelf.catalog.list() if card.name != name}
     said = re.sub(r"[^\w-]", "", intent.trigger or "").lower()
     if said:
+        if is_everyday(said):
+            raise Invalid("trigger", f"“{said}” is said in many sentences that do not mean it", "Choose another word.")
         if said in taken:
             raise Invalid("trigger", f"“{said}” is the trigger of another LoRA", "Choose another word.")
         known = is_known(said, shelf.vocabulary)
@@ -550,6 +555,12 @@ def _trigger(intent: Train, name: str, shelf: Shelf) -> tuple[str, tuple[str, ..
             f"The base knows the word “{said}” already; a made-up word learns more cleanly.",
         ) if known else ()
     return made_trigger(name, taken, shelf.vocabulary), ()
+
+
+def is_everyday(word: str) -> bool:
+    """Whether a LoRA of this name would come along, or take the word out of the sentence, wherever it stands."""
+    said = {*words("style", "no_names"), *words("colours", "plain"), *words("chat", "orders")}
+    return word in {*said, *words("chat", "picture_nouns"), *words("chat", "everyday")}
 
 
 def is_known(word: str, vocabulary: Vocabulary | None) -> bool:

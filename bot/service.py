@@ -20,7 +20,6 @@ from bot.desk import Desk
 from bot.message import Door, Inbound
 from engine.database import Database
 from engine.durable import LANES, DurableQueue
-from engine.errors import AtelierError
 from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan
 from engine.worker import WorkerExecutor
 
@@ -79,13 +78,13 @@ class Service:
         finally:
             for task in holding:
                 task.cancel()
-            await asyncio.gather(*holding, return_exceptions=True)
+            self.executor.hurry()
+            await asyncio.gather(*holding, self.queue.close(), return_exceptions=True)
             await runner.cleanup()
             await self.desk.close()
             for door in self.doors.values():
                 await door.close()
             await self.assistant.close()
-            await self.queue.close()
             await self.executor.close()
             await self.database.close()
 
@@ -96,8 +95,8 @@ class Service:
                 try:
                     async for _ in self.executor.run(self.first):
                         self.warmed = self.executor.pid
-                except AtelierError as error:
-                    log.error("the worker cannot draw: %s", error)
+                except Exception as error:  # no process, no handle: the next look may find one
+                    log.error("the worker cannot draw: %s: %s", type(error).__name__, error)
             await asyncio.sleep(WATCH)
 
     async def _hold(self, door: Door) -> None:

@@ -16,15 +16,17 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from engine.errors import DiskFull, HomeInUse
+from engine.errors import DiskFull, HomeInUse, Invalid
 from engine.files import writing
 
 T = TypeVar("T")
 FILE, LOCK = "atelier.db", "atelier.lock"
+UNUSABLE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN)
 META = sa.MetaData()
 
 messages = sa.Table(  # the inbox: stored before they are acknowledged
@@ -111,9 +113,19 @@ class Database:
         with writing(self.file.parent):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _take(self.file.with_name(LOCK))
+            self.file.touch(mode=0o600)  # whoever may read it may read every conversation, and go on with it
             self._engine = _engine(self.file)
-            with self._engine.begin() as connection:
-                _migrate(connection)
+            try:
+                with self._engine.begin() as connection:
+                    _migrate(connection)
+            except CommandError:
+                todo = "Start that one, or name another home with --home DIR."
+                raise Invalid(str(self.file), "a newer Atelier made it", todo) from None
+            except DatabaseError as error:
+                if getattr(error.orig, "sqlite_errorcode", None) not in UNUSABLE:
+                    raise
+                todo = "Put a copy of it back, or move it away: then what was said begins anew."
+                raise Invalid(str(self.file), f"SQLite cannot use it ({error.orig})", todo) from None
 
     def _transact(self, work: Callable[[sa.Connection], T]) -> T:
         if self._engine is None:
@@ -154,7 +166,10 @@ def _take(path: Path) -> int:
 
 def _engine(file: Path) -> sa.Engine:
     engine = sa.create_engine(
-        f"sqlite:///{file}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 10}
+        f"sqlite:///{file}",
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": 10},
+        hide_parameters=True,  # of its errors, which are logged: they are what people said
     )
 
     def prepare(connection: sqlite3.Connection, _: object) -> None:

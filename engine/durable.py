@@ -127,8 +127,10 @@ class DurableQueue:
         return None if found is None else self._store.unpack(self._memo_kind, found.memo)
 
     async def cancel(self, key: str, owner: str) -> bool:
-        """Whether a job of this key and this owner was there to be stopped."""
-        job = self._jobs.get(key)
+        """Whether a job of this key (or one that is a part of it, key#N) and this owner was there to be stopped."""
+        job = self._jobs.get(key) or next(
+            (job for one, job in self._jobs.items() if one.rpartition("#")[0] == key), None
+        )
         if job is None or job.ticket.owner != owner or job.is_ending:
             return False
         if job.running is None:

@@ -42,6 +42,11 @@ def unpack(kind: Any, text: str, give: Give) -> Any:
     return _adapter(kind).validate_python(json.loads(text, object_hook=whole))
 
 
+def no_bytes(_: object) -> bytes:
+    """For `unpack`, where all but the bytes is wanted: they are not read, and need not be there any more."""
+    return b""
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

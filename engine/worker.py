@@ -66,6 +66,7 @@ class WorkerExecutor:
         self._last = 0.0
         self._opening = asyncio.Lock()
         self._hung: asyncio.subprocess.Process | None = None  # the latest that was ended as it did not move
+        self._is_closing = False
 
     @property
     def pid(self) -> int | None:
@@ -99,18 +100,20 @@ class WorkerExecutor:
             finally:
                 del self._runs[number]
 
+    def hurry(self) -> None:
+        """From now on a plan that is left is not waited for: its process ends with ours, weights and all."""
+        self._is_closing = True
+
     async def close(self) -> None:
-        if self._reader:
-            self._reader.cancel()
-        if self._process and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        if self._process:
+            self._kill(self._process)
+        await self._gone()
 
     async def _stop(self, process: asyncio.subprocess.Process, number: int, run: Run) -> None:
         """Wait until it has put the weights back; one that does not is ended."""
         try:
-            await _send(process, message({"stop": number}))
-            async with asyncio.timeout(self._patience.stop):
+            async with asyncio.timeout(0 if self._is_closing else self._patience.stop):
+                await _send(process, message({"stop": number}))
                 while "value" in await run.said.get():
                     pass
         except TimeoutError:
@@ -119,6 +122,7 @@ class WorkerExecutor:
     async def _open(self) -> asyncio.subprocess.Process:
         async with self._opening:
             if self._process is None or self._process.returncode is not None or self._reader is None:
+                await self._gone()
                 await self._pause()
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**20
@@ -126,6 +130,11 @@ class WorkerExecutor:
                 self._last = time.monotonic()
                 self._reader = asyncio.create_task(self._listen(self._process))
             return self._process
+
+    async def _gone(self) -> None:
+        """Until the last process has let go of what it held."""
+        if self._reader:
+            await asyncio.wait([self._reader], timeout=self._patience.stop)
 
     async def _pause(self) -> None:
         """Where it dies again and again, it is not started as fast as it can die."""
@@ -160,8 +169,12 @@ class WorkerExecutor:
         self._last = now
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        nap = min(self._patience.step / 10, 1)
         while True:
-            await asyncio.sleep(min(self._patience.step / 10, 1))
+            began = time.monotonic()
+            await asyncio.sleep(nap)
+            now = time.monotonic()
+            self._last = min(now, self._last + (now - began - nap))  # while we stood still, it may have moved
             if self._runs and time.monotonic() - self._last > self._limit():
                 log.error("the worker %s does not move: it is ended", process.pid)
                 self._hung = process

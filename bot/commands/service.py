@@ -1,15 +1,20 @@
 """run: the service, until it is told to stop."""
 
 import asyncio
+import resource
 import signal
+from contextlib import suppress
 from ipaddress import ip_address
 
 from bot.commands.terminal import Terminal
 from bot.wiring import Studio, open_service
 from engine.errors import Invalid
 
+HANDLES = 65_536
+
 
 async def serve(studio: Studio, host: str, port: int, terminal: Terminal) -> None:
+    _take_handles()
     service = await open_service(studio)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -28,6 +33,15 @@ async def serve(studio: Studio, host: str, port: int, terminal: Terminal) -> Non
         raise Invalid(
             "--port", f"{host}:{port} cannot be listened at ({error.strerror})", "Name another: --port N."
         ) from error
+
+
+def _take_handles() -> None:
+    """As many open files as we may have, up to `HANDLES`: each page and each connection is one, and 1,024 are usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = HANDLES if hard == resource.RLIM_INFINITY else min(hard, HANDLES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _is_loopback(host: str) -> bool:

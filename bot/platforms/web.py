@@ -486,8 +486,8 @@ class Web:
         )
         with self._listening(chat, request) as tab:
             past = await self._house.past(chat)
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 for said in past:
                     tab.told.add(said.inbound.key)
                     await response.write(message_event(said.inbound).encode())

@@ -42,6 +42,7 @@ SHORTEST = 24  # bytes of a secret
 WINDOW = 300  # seconds that a timestamp may be off, either way
 READING = 30  # seconds in which a body must be here
 POSTING = 20  # seconds for a reply to be taken
+AT_ONCE = 20  # replies on their way to one host: a slow one holds up its own alone
 BODIES = 4  # largest bodies that are held at once, all requests together
 LARGE = 1_000_000  # bytes of a body that a thread looks at, so that nobody else waits
 LONGEST_WAIT = 86_400  # seconds of a Retry-After that are heeded
@@ -338,7 +339,7 @@ class Webhook:
         """Made at the first reply. Replies are rare: each has a connection of its own, and no cookie is kept."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True),
+                connector=aiohttp.TCPConnector(force_close=True, limit=0, limit_per_host=AT_ONCE),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=POSTING),
                 auto_decompress=False,

@@ -13,6 +13,7 @@ NAME = (
 REPLACE = r"^(?:(?:please|yes|ok(?:ay)?|just)[\s,]+)*(?:replace|overwrite)\b[^.!?]*[.!]*$"
 GATHERS = ("pictures", "what", "name")  # questions that more pictures may follow
 LONGEST = 12  # words that an answer has
+MOST = 60  # files that are gathered, a caption beside each picture; with more than that a new set begins
 
 
 def completed(asked: Asked | None, message: Inbound) -> Inbound:
@@ -21,7 +22,8 @@ def completed(asked: Asked | None, message: Inbound) -> Inbound:
     if asked is None:
         return message
     before = tidy(plain(asked.about.text))
-    if message.attachments and asked.ask.missing in GATHERS and not starts_anew(said):
+    together = len(asked.about.attachments) + len(message.attachments)
+    if message.attachments and asked.ask.missing in GATHERS and not starts_anew(said) and together <= MOST:
         return _gathered(asked, message, said, before)
     if message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
         return message

@@ -15,12 +15,12 @@ SHAPES = {
     "tall": r"vertical(?:ly)?|taller|upright|(?:9:16|2:3|3:4|1:2)(?: ratio)?|portrait\s+(?:format|"
     r"orientation|mode|size|layout|ratio)|"
     rf"(?:in|as|to|make it|make that)\s+(?:a\s+)?portrait(?=$|[,.!])|tall\s+{FORMAT}|(?:^|make it |"
-    r"make that |, |but )tall(?=$|[,.!])",
-    "square": rf"(?:1:1)(?: ratio)?|square\s+{FORMAT}|(?:^|make it |make that |, |but |in |as a |"
+    r"make that |(?<=, )|but )tall(?=$|[,.!])",
+    "square": rf"(?:1:1)(?: ratio)?|square\s+{FORMAT}|(?:^|make it |make that |(?<=, )|but |in |as a |"
     r"a )square(?=$|[,.!]|\s+(?:for|please|and|of))",
 }
 STRENGTHS = {"half": 0.5, "full": 1.0}
-FRACTION = r"(?:\d+(?:\.\d+)?\s?%|-?\d*\.?\d+|nan|inf)"
+FRACTION = r"(?:\d++(?:\.\d++)?+\s?%|-?(?:\d++(?:\.\d++)?+|\.\d++)|nan|inf)"  # "++": a long number takes no minutes
 
 
 def fraction(said: str) -> float:

@@ -11,6 +11,7 @@ BESIDE_THANKS = (
     r"(?:many|a|lot|bunch|so|very|much|again|really|i|it|them|that'?s|it'?s|looks?|job|work|oh|wow|ok|okay|yes|you|for|"
     r"that|this|all|team|atelier|everyone|guys|indeed|and|now|in advance)"
 )
+A_FILE = r"^(?:give|send|get)\s+(?:me |us )?(?:the |that |a )?(?:png|jpe?g|(?:picture |image )?file|download)(?: file)?\W*$"
 TOPICS: tuple[tuple[Topic, str], ...] = (
     (
         "concept",
@@ -20,7 +21,8 @@ TOPICS: tuple[tuple[Topic, str], ...] = (
     (
         "file",
         r"\b(?:where|which (?:file|folder)|what (?:file|folder))\b(?!.*\bloras?\b)"
-        r".*\b(?:saved?|stored?|kept|files?|folder|path|picture|image)\b",
+        r".*\b(?:saved?|stored?|kept|files?|folder|path|picture|image)\b|\bdownload\b|"
+        rf"{A_FILE}",
     ),
     (
         "training",
@@ -32,6 +34,11 @@ TOPICS: tuple[tuple[Topic, str], ...] = (
         "licence",
         r"\b(?:licen[cs]e[sd]?|commercial(?:ly)?|copyright|rights|sell|print|legal(?:ly)?|allowed|"
         r"cost|costs|price|pay|free|royalt\w+|attribution|credit|own the|owns|publish)\b",
+    ),
+    (
+        "taste",
+        r"^which(?: one| of (?:them|these|those|the \w+)| (?:picture|version))?\s+(?:is|do you|would you|looks?)\b.*"
+        r"\b(?:nicer|nicest|better|best|prettier|prettiest|like|prefer|choose|pick|favou?rite)\b",
     ),
     ("reasons", r"\bwhy (?:these|those|that|this|the|did|do|is|are|was|were)\b|^why\W*$|\breasons?\b"),
     (

@@ -110,7 +110,8 @@ def take_avoided(text: Text) -> str:
     found: list[str] = []
     while match := text.take(
         r"(?:,?\s*\b(?:and|but)\s+)?\b(?:without|with no|no|avoid|don't include|do not include|"
-        rf"excluding)\s+(?:any\s+|an?\s+|the\s+)?([\w-]+(?:\s+[\w-]+)?){END}"
+        rf"excluding)\s+(?:any\s+|an?\s+|the\s+)?([\w-]+(?:\s+(?!{any_of(words('chat', 'polite'))})[\w-]+)?)"
+        rf"(?:\s+{any_of(words('chat', 'polite'))})?{END}"
     ):
         found.append(match[1].lower())
     return ", ".join(found)
@@ -150,8 +151,8 @@ def bare(said: str, lexicon: Lexicon) -> str:
     """`said` without chat words around it."""
     said = strip_start(_from_the_order(strip_start(tidy(said), openers(lexicon)), lexicon), openers(lexicon))
     tail = (
-        rf"[\s,]*(?:{any_of(words('chat', 'polite'))}|for (?:me|us)|will do|too|as well|or something|"
-        r"or so|or similar|again|if you can|on it|looks? like|today|now|somewhere)$"
+        rf"[\s,]*(?<!\w)(?:{any_of(words('chat', 'polite'))}|for (?:me|us)|will do|too|as well|or something|"
+        r"or so|or similar|again|if you can|on it|looks? like|today|now|meanwhile|in the meantime|somewhere)$"
     )
     before = None
     while before != said:

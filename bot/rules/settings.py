@@ -18,11 +18,11 @@ NEVER = (
 )
 DROPS = r"(?:(?:pictures?|images?|files?|photos?)\s+)?(?:that (?:are|we|i)\s+)?(?:drop(?:ped|ping)?|post(?:ed|ing)?)"
 TRAINS = (
-    rf"^{DROPS}\b.*\bhere\b.*\b(?:train|training|learn)\b.*$",
+    rf"^{DROPS}\b(?>.*?\bhere\b).*\b(?:train|training|learn)\b",
     r"^this (?:channel|chat|thread) is (?:now )?(?:for|a) training(?: channel)?[.!]*$",
 )
 NO_TRAINING = (
-    rf"^{DROPS}\b.*\bhere\b.*\b(?:not|no longer|never)\b.*\btrain.*$",
+    rf"^{DROPS}\b(?>.*?\bhere\b)(?>.*?\b(?:not|no longer|never)\b).*\btrain",
     r"^this (?:channel|chat|thread) is (?:not|no longer) (?:for|a) training(?: channel)?[.!]*$",
 )
 

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from bot import desk as desks
 from bot.assistant import Assistant
-from bot.conversation import Conversation, Planned
+from bot.conversation import Conversation, Here, Planned
 from bot.desk import Desk
 from bot.history import Kept
+from bot.intent import AskBack
 from bot.interpreter import RuleInterpreter
 from bot.message import Attachment, Full, Inbound, Press, Reply, RetryLater, Stage, Undeliverable
 from bot.service import seed_of
@@ -363,7 +364,7 @@ async def test_no_more_than_so_many_are_taken(bench: Bench, monkeypatch: pytest.
     await until(lambda: bench.answered("3"))
 
 
-async def test_a_message_that_can_no_longer_be_read_stops_no_other(bench: Bench) -> None:
+async def test_a_message_whose_files_are_gone_is_told_so_and_stops_no_other(bench: Bench) -> None:
     bench.script.gate.clear()
     await bench.desk.receive(said("work", "1", attachments=(FILE,)))
     await bench.desk.receive(said("hello", "2", thread="u"))
@@ -371,8 +372,69 @@ async def test_a_message_that_can_no_longer_be_read_stops_no_other(bench: Bench)
     for file in (bench.home / "inputs").iterdir():
         file.unlink()
     await bench.restart()
+    await until(lambda: bench.answered("1", "3"))
+    assert "not kept" in bench.door.answers("web:1")[0]
+
+
+async def test_a_message_that_cannot_be_read_at_all_stops_no_other(bench: Bench) -> None:
+    bench.script.gate.clear()
+    await bench.desk.receive(said("work", "1"))
+    await bench.desk.receive(said("work", "3"))
+    broken = messages.update().where(messages.c.key == "web:1").values(body="{}")
+    await bench.database.run(lambda c: c.execute(broken))
+    await bench.restart()
     await until(lambda: bench.answered("3"))
     assert (await bench.states(messages))["web:1"] == "new"  # it may be mended
+
+
+async def test_an_answer_is_delivered_though_what_was_asked_with_is_gone(bench: Bench) -> None:
+    bench.door.fails = [OSError()]
+    await bench.desk.receive(said("hello", "1", attachments=(FILE,)))
+    await until_stored(lambda: bench.rows(replies))
+    for file in (bench.home / "inputs").iterdir():
+        file.unlink()
+    due = replies.update().values(due=0.0, state="waiting")
+    await bench.database.run(lambda c: c.execute(due))
+    await bench.restart()
+    await until(lambda: bench.answered("1"))
+
+
+async def test_who_waits_holds_no_files(bench: Bench) -> None:
+    held: list[Inbound] = []
+    take_up = bench.desk._take_up  # pyright: ignore[reportPrivateUsage]
+
+    def noted(inbound: Inbound, hold: float) -> Any:
+        held.append(inbound)
+        return take_up(inbound, hold)
+
+    bench.desk._take_up = noted  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    await bench.desk.receive(said("work", "1", attachments=(FILE,)))
+    await until(lambda: bench.answered("1"))
+    assert bench.door.answers("web:1") == ["work, 1 files"]
+    assert not held[0].attachments
+
+
+async def test_what_another_conversation_sets_meanwhile_stays(bench: Bench) -> None:
+    one = said("x", "1").model_copy(update={"channel": "c"})
+    two = said("x", "2", thread="u").model_copy(update={"channel": "c"})
+    drawing, setting = await bench.history.open(one), await bench.history.open(two)
+    bench.history.keep(setting, Here("web:c", ("coral",)))
+    await bench.database.run(lambda c: bench.history.save(c, two.talk))
+    bench.history.keep(drawing)
+    await bench.database.run(lambda c: bench.history.save(c, one.talk))
+    assert (await bench.history.open(two)).here.always == ("coral",)
+    assert (await bench.history.open(one)).here.always == ("coral",)
+
+
+async def test_a_conversation_that_can_no_longer_be_read_begins_anew(bench: Bench) -> None:
+    inbound = said("x", "1", attachments=(FILE,))
+    ask = AskBack(kind="ask_back", missing="name", question="?")
+    bench.history.keep((await bench.history.open(inbound)).asking(ask, inbound))
+    await bench.database.run(lambda c: bench.history.save(c, inbound.talk))
+    assert (await bench.history.open(inbound)).asked
+    for file in (bench.home / "inputs").iterdir():
+        file.unlink()
+    assert (await bench.history.open(inbound)).asked is None
 
 
 async def test_an_answer_that_the_disk_does_not_take_is_tried_again(
@@ -495,7 +557,7 @@ async def all_in_state(studio: Studio, count: int) -> bool:
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", range(1, 25))
+@pytest.mark.parametrize("step", range(1, 28))
 async def test_killed_at_any_step_two_messages_are_answered_once_each(tmp_path: Path, step: int, is_done: bool) -> None:
     studio, _ = await killed_at(tmp_path, step, is_done, FIRST)
     assert await studio.states(messages) == {"web:1": "done", "web:2": "done"}
@@ -515,7 +577,7 @@ async def test_killed_at_any_step_two_messages_are_answered_once_each(tmp_path: 
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", range(1, 13))
+@pytest.mark.parametrize("step", range(1, 17))
 async def test_killed_at_any_step_a_training_is_told_once(tmp_path: Path, step: int, is_done: bool) -> None:
     studio, _ = await killed_at(tmp_path, step, is_done, (LEARN,))
     (row,) = await studio.rows(replies)
@@ -528,7 +590,29 @@ async def test_killed_at_any_step_a_training_is_told_once(tmp_path: Path, step: 
 
 
 async def test_there_are_no_more_steps_than_were_tried(tmp_path: Path) -> None:
-    for name, step, inbounds in (("two", 25, FIRST), ("one", 13, (LEARN,))):
+    for name, step, inbounds in (("two", 28, FIRST), ("one", 17, (LEARN,))):
         studio, was_killed = await killed_at(tmp_path / name, step, False, inbounds)
         await studio.shut()
         assert not was_killed, name
+
+
+async def test_a_picture_whose_answer_the_disk_did_not_take_is_remembered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "LATER", 0.02)
+    studio = Studio(tmp_path)
+    await studio.open()
+    save, fails = studio.history.save, [DiskFull("x"), DiskFull("x")]
+
+    def badly(connection: sa.Connection, thread: str) -> None:
+        save(connection, thread)
+        if fails:
+            raise fails.pop()
+
+    monkeypatch.setattr(studio.history, "save", badly)
+    await studio.desk.receive(FIRST[0])
+    await until(lambda: studio.answered("1"))
+    row = (await studio.rows(talks))[0]
+    assert [shot.key for shot in studio.store.unpack(Conversation, row.body).shots] == ["web:1"]
+    assert len(studio.engine.plans) == 1
+    await studio.shut()

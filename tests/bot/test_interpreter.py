@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,13 @@ def test_a_plain_noun_is_ours_only_when_we_say_so(lexicon: Lexicon) -> None:
 )
 def test_a_message_of_any_length_is_read_to_the_end(unit: str, lexicon: Lexicon) -> None:
     assert read((unit * MAX_PROMPT)[:MAX_PROMPT], lexicon, last=True).kind
+
+
+@pytest.mark.parametrize("text", ["1" * 1_500, "drop " + "here " * 300 + "not " * 600])
+def test_no_message_holds_up_the_others(text: str, lexicon: Lexicon) -> None:
+    began = time.process_time()
+    read(text, lexicon)
+    assert time.process_time() - began < 1.5  # it was a minute and more
 
 
 @pytest.mark.parametrize("text", ["two of Inky", "draw two of our mascot Inky waving", "two of our mug on a podium"])

@@ -99,6 +99,20 @@ async def test_a_set_may_come_over_several_messages(talk: Talk) -> None:
     assert len(talk.training.examples) == 6
 
 
+async def test_a_set_does_not_grow_for_ever(talk: Talk) -> None:
+    assert "these 40 pictures" in (await talk.say("", files=_more(0, 40))).text
+    assert "these 30 pictures" in (await talk.say("", files=_more(40, 70))).text
+
+
+@pytest.mark.parametrize("name", ["not", "stop", "red", "Draw"])
+async def test_a_word_of_everyday_is_no_name_and_no_trigger(talk: Talk, name: str) -> None:
+    assert "What else" in (await talk.say(f'learn a character, its name is "{name}"', attached=5)).text
+    assert (await talk.say("call it Pip")).lora is not None
+    refused = await talk.say(f"learn a character from these, call it Pop, trigger {name}", attached=5)
+    assert refused.error is not None
+    assert "many sentences" in refused.text
+
+
 async def test_dropped_pictures_are_asked_about_and_more_may_follow(talk: Talk) -> None:
     assert "these 5 pictures" in (await talk.say("", attached=5)).text
     assert "these 9 pictures" in (await talk.say("", files=_more(5, 9))).text

@@ -662,6 +662,30 @@ async def test_a_receiver_that_never_answers_is_not_waited_for(monkeypatch: pyte
             await door.post(TO, DRAWN, None)
 
 
+async def test_a_slow_receiver_holds_up_its_own_replies_alone() -> None:
+    async def never(request: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    slow, quick = Receiver(), Receiver()
+    slow.answers = [never] * 150
+    async with replying(slow) as one, replying(quick) as two:
+        urls = [door._settings.hooks["shop"].reply_url for door in (one, two)]  # pyright: ignore[reportPrivateUsage]
+        hooks = {name: {"secrets": [NEW], "reply_url": url} for name, url in zip(("slow", "shop"), urls, strict=True)}
+        door = Webhook(Settings.model_validate({"hooks": hooks}), SmallHouse())
+        held = [
+            asyncio.create_task(door.post(TO.model_copy(update={"id": f"slow/{k}"}), DRAWN, None)) for k in range(150)
+        ]
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(3):
+            await door.post(TO, DRAWN, None)
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        await door.close()
+    assert len(quick.got) == 1
+
+
 async def test_no_one_there_is_tried_again_and_close_may_be_called_twice() -> None:
     door = Webhook(settings_for(NEW, reply_url="http://127.0.0.1:1/"), SmallHouse())
     with pytest.raises(aiohttp.ClientError):

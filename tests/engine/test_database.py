@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError
 
-from engine.database import META, Database, artifacts, upsert, wal_is_sound
-from engine.errors import DiskFull, HomeInUse
+from engine.database import FILE, META, Database, artifacts, upsert, wal_is_sound
+from engine.errors import DiskFull, HomeInUse, Invalid
 
 
 @pytest.fixture
@@ -65,6 +66,33 @@ async def test_a_home_has_one_service_at_a_time(tmp_path: Path) -> None:
     await first.close()
     await second.open()
     await second.close()
+
+
+async def test_a_database_that_cannot_be_used_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no database at all" * 1_000)
+    with pytest.raises(Invalid, match=r"atelier\.db: SQLite cannot use it"):
+        await Database(tmp_path).open()
+    assert (tmp_path / FILE).read_bytes().startswith(b"no database at all")
+
+
+async def test_a_database_of_a_newer_atelier_is_said_to_be_one(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    await database.open()
+    await database.run(lambda c: c.execute(sa.text("update alembic_version set version_num = '9999'")))
+    await database.close()
+    with pytest.raises(Invalid, match="a newer Atelier made it"):
+        await Database(tmp_path).open()
+
+
+async def test_nobody_else_on_the_machine_may_read_it(database: Database) -> None:
+    await database.run(lambda c: upsert(c, artifacts, sha256="a", file="b"))
+    assert {file.stat().st_mode & 0o077 for file in database.file.parent.glob("atelier.*")} == {0}
+
+
+async def test_an_error_does_not_repeat_what_was_said(database: Database) -> None:
+    with pytest.raises(DBAPIError) as caught:
+        await database.run(lambda c: c.execute(sa.text("insert into nowhere values (:said)"), {"said": "a secret"}))
+    assert "a secret" not in str(caught.value)
 
 
 async def test_the_lock_goes_with_a_process_that_is_killed(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_a_picture_and_a_training_cross_the_border_whole(opening: Opening)
 
 async def test_killed_in_the_middle_it_says_so_and_the_next_plan_has_a_new_process(opening: Opening) -> None:
     executor = opening()
-    drawing = asyncio.create_task(ran(executor, picture(steps=500)))
+    drawing = asyncio.create_task(ran(executor, training(steps=2_000)))
     await until(lambda: executor._gaps)  # pyright: ignore[reportPrivateUsage]
     first = executor.pid
     assert first is not None
@@ -98,6 +98,15 @@ async def test_a_dead_worker_takes_only_those_with_it_that_were_in_it(opening: O
         with pytest.raises(WorkerDied):
             await ran(executor, picture("kill@2"))
         assert isinstance((await ran(executor, picture()))[-1], Drawn)
+
+
+async def test_the_end_of_a_process_is_not_told_to_a_plan_in_the_next_one(opening: Opening) -> None:
+    executor = opening()
+    await ran(executor, picture())
+    process = executor._process  # pyright: ignore[reportPrivateUsage]
+    assert process is not None
+    executor._kill(process)  # pyright: ignore[reportPrivateUsage]
+    assert isinstance((await ran(executor, picture(steps=60)))[-1], Drawn)
 
 
 async def test_one_that_does_not_move_is_killed(opening: Opening) -> None:
@@ -267,9 +276,48 @@ async def test_one_that_does_not_stop_when_told_to_is_ended(opening: Opening) ->
     assert isinstance((await ran(executor, picture()))[-1], Drawn)
 
 
+async def test_a_service_that_stood_still_itself_does_not_blame_the_worker(opening: Opening) -> None:
+    executor = opening(Patience(step=1.0, first=8.0, stop=0.8), 0.05)
+    events = executor.run(picture(steps=50))
+    await anext(events)
+    pid = executor.pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(pid, signal.SIGCONT)
+    assert isinstance([event async for event in events][-1], Drawn)
+    assert executor.pid == pid
+
+
+async def test_when_the_service_ends_no_plan_is_waited_for(opening: Opening) -> None:
+    executor = opening(Patience(step=9.0, first=9.0, stop=9.0))
+    events = executor.run(picture("stubborn@1"))
+    await anext(events)
+    executor.hurry()
+    began = time.monotonic()
+    await events.aclose()
+    assert time.monotonic() - began < 2
+    await ran(executor, picture())
+
+
+async def test_a_worker_that_no_longer_reads_is_told_to_stop_and_not_waited_for(opening: Opening) -> None:
+    executor = opening(Patience(step=9.0, first=9.0, stop=0.3))
+    await ran(executor, picture())
+    assert executor.pid
+    os.kill(executor.pid, signal.SIGSTOP)
+    large = picture(image=b"x" * 4_000_000)  # more than the pipe takes
+    drawing = asyncio.create_task(ran(executor, large))
+    await asyncio.sleep(0.1)
+    drawing.cancel()
+    began = time.monotonic()
+    await asyncio.wait([drawing])
+    assert time.monotonic() - began < 4
+    assert await ran(executor, picture())
+
+
 async def test_a_stop_that_is_broken_off_leaves_no_run_behind(opening: Opening) -> None:
     """A run that nobody ends would look like one that does not move, and cost each new process its life."""
-    executor = opening(Patience(step=0.3, first=0.3, stop=9.0))
+    executor = opening(Patience(step=9.0, first=9.0, stop=9.0))
     task = asyncio.create_task(ran(executor, picture("stubborn@50", steps=50)))
     await until(lambda: executor._gaps)  # pyright: ignore[reportPrivateUsage]
     for _ in range(3):
