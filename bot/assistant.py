@@ -16,7 +16,7 @@ from bot.intent import AskBack, Change, Intent, Question, Setting, StyleTransfer
 from bot.interpreter import Interpreter, pictures
 from bot.message import Inbound, Press, Reply
 from bot.planner import Picture, brand_card, plan_for
-from bot.presses import ANOTHER, NOTHING_TO_STOP, STOP, STOPPED, TRAIN, gathered, picked
+from bot.presses import ANOTHER, NOTHING_TO_STOP, STOPPED, TRAIN, asks_to_stop, gathered, picked
 from bot.rules.answers import completed
 from bot.shelf import Shelf
 from bot.uploads import check_picture
@@ -103,7 +103,7 @@ class Assistant:
         """None where nothing was asked to be stopped."""
         if inbound.press and inbound.press.verb == "cancel":
             return await self._queue.cancel(inbound.press.of, inbound.person)
-        if not inbound.attachments and STOP.fullmatch(inbound.text.strip()):
+        if asks_to_stop(inbound):
             return await self._queue.cancel_latest(inbound.talk, inbound.person)
         return None
 
@@ -270,5 +270,5 @@ def _holding(talk: Conversation, intent: Intent, message: Inbound) -> Conversati
 def _incident(inbound: Inbound) -> str:
     """Logs what went wrong under a fresh id. What the person wrote is not logged."""
     incident = secrets.token_hex(4)
-    log.exception("incident %s: message %s of %s", incident, inbound.id, inbound.thread)
+    log.exception("incident %s: message %s on %s", incident, inbound.tag, inbound.platform)
     return incident

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from bot import replies as replies_
 from bot.history import Kept
 from bot.message import Answer, Door, Full, Inbound, Reply, RetryLater, Undeliverable
-from bot.presses import STOP
+from bot.presses import asks_to_stop
+from bot.replies import refusal
 from engine.database import Database, messages, refs, replies, upsert
 from engine.errors import DiskFull, UserError
 from engine.plain import no_bytes, unpack
@@ -88,10 +88,11 @@ class Desk:
 
     async def start(self) -> None:
         """Take up what the last service left: messages in the order in which they came, then answers."""
-        unanswered = sa.select(messages.c.body).where(messages.c.state == "new").order_by(messages.c.received)
+        unanswered = sa.select(messages.c.body, messages.c.due).where(messages.c.state == "new")
         undelivered = sa.select(replies.c.key, replies.c.due).where(replies.c.state == "waiting")
-        for body in await self._database.run(lambda c: c.execute(unanswered).scalars().all()):
-            self._start(self._resume(body))
+        rows = await self._database.run(lambda c: c.execute(unanswered.order_by(messages.c.received)).all())
+        for body, due in rows:
+            self._start(self._resume(body, due - time.time()))
         for key, due in await self._database.run(lambda c: c.execute(undelivered).all()):
             self._start(self._deliver_later(key, due - time.time()))
 
@@ -148,9 +149,9 @@ class Desk:
         if not task.cancelled() and (error := task.exception()):
             log.error("left for the next start: %s: %s", type(error).__name__, error)
 
-    async def _resume(self, body: str) -> None:
+    async def _resume(self, body: str, hold: float) -> None:
         """Take up an earlier service's message; one that can no longer be read stops no other."""
-        await self._take_up(unpack(Inbound, body, no_bytes), 0.0)
+        await self._take_up(unpack(Inbound, body, no_bytes), max(hold, 0.0))
 
     async def _take_up(self, inbound: Inbound, hold: float) -> None:
         """Answer it when its conversation is free; what stops something else does not wait for that.
@@ -183,7 +184,7 @@ class Desk:
                 await self._answered(inbound, turn)
                 return
             except Exception as error:
-                log.error("the answer to %s could not be kept: %s: %s", inbound.key, type(error).__name__, error)
+                log.error("the answer to %s could not be kept: %s: %s", inbound.tag, type(error).__name__, error)
                 self._history.forget(inbound)
                 await asyncio.sleep(LATER)
 
@@ -191,7 +192,7 @@ class Desk:
         try:
             whole = await self._stored(inbound.key)
         except UserError as error:  # one of its files is gone from the home
-            await self._settle(inbound, replies_.refusal(error, None))
+            await self._settle(inbound, refusal(error, None))
             return
         async with aclosing(self._answer(whole)) as said:
             async for reply in said:
@@ -220,7 +221,7 @@ class Desk:
                 async with asyncio.timeout(DEADLINE):
                     ref = await door.post(inbound, reply, news.ref)
             except Exception as error:  # progress is a kindness: the answer is what has to arrive
-                log.info("progress of %s was not posted: %s", inbound.key, type(error).__name__)
+                log.info("progress of %s was not posted: %s", inbound.tag, type(error).__name__)
                 return
             if ref is not None and ref != news.ref:
                 news.ref = ref
@@ -258,20 +259,20 @@ class Desk:
             attempts += 1
             due = time.time() + wait
             values = {"state": state, "attempts": attempts, "due": due}
-            await self._note(inbound.key, values)
+            await self._note(inbound, values)
             if state != "waiting":
                 return
             await asyncio.sleep(wait)
 
-    async def _note(self, key: str, values: Mapping[str, object]) -> None:
+    async def _note(self, inbound: Inbound, values: Mapping[str, object]) -> None:
         """How a delivery stands, as soon as the disk takes it: what has arrived is not sent twice."""
-        update = replies.update().where(replies.c.key == key).values(**values)
+        update = replies.update().where(replies.c.key == inbound.key).values(**values)
         while True:
             try:
                 await self._database.run(lambda c: c.execute(update))
                 return
             except Exception as error:
-                log.error("the delivery of %s could not be noted: %s: %s", key, type(error).__name__, error)
+                log.error("the delivery of %s could not be noted: %s: %s", inbound.tag, type(error).__name__, error)
                 await asyncio.sleep(LATER)
 
     async def _try(self, inbound: Inbound, reply: Reply, attempts: int) -> tuple[str, float]:
@@ -283,9 +284,9 @@ class Desk:
             async with asyncio.timeout(DEADLINE):
                 ref = await door.post(inbound, reply, await self._ref(inbound.key))
         except Undeliverable as error:
-            log.warning("the answer to %s cannot be delivered: %s", inbound.key, error)
+            log.warning("the answer to %s cannot be delivered: %s", inbound.tag, error)
         except Exception as error:
-            log.warning("the answer to %s was not delivered: %s", inbound.key, type(error).__name__)
+            log.warning("the answer to %s was not delivered: %s", inbound.tag, type(error).__name__)
             if attempts < len(RETRIES):
                 asked = (error.after if isinstance(error, RetryLater) else None) or 0.0
                 return "waiting", max(RETRIES[attempts] * random.uniform(0.8, 1.2), min(asked, 86_400.0))
@@ -312,4 +313,4 @@ def without_files(inbound: Inbound) -> Inbound:
 
 def stops(inbound: Inbound) -> bool:
     """Whether a message stops something, so that it must not wait for what it stops."""
-    return (inbound.press is not None and inbound.press.verb == "cancel") or bool(STOP.fullmatch(inbound.text.strip()))
+    return asks_to_stop(inbound) or (inbound.press is not None and inbound.press.verb == "cancel")

@@ -1,5 +1,6 @@
 """All that a platform knows of us: an `Inbound` goes in, `Reply`s come out, and only the last is without `progress`."""
 
+import hashlib
 import unicodedata
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -64,6 +65,11 @@ class Inbound(Frozen):
     def key(self) -> str:
         """One for each message there is, on whichever platform: two deliveries of one message share it."""
         return f"{self.platform}:{self.id}"
+
+    @property
+    def tag(self) -> str:
+        """What stands for the key in a log: on the page, whoever knows the key may read along."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:10]
 
     @property
     def talk(self) -> str:

@@ -18,11 +18,17 @@ ANOTHER = Change(
     strength=None, reseed=True, which=None, back=False, unread="",
     frame=Frame(count=None, width=None, height=None, shape=None, seed=None, steps=None),
 )  # fmt: skip
+LONGEST = 100  # letters of a message that may be no more than a wish to stop
 STOPPED = "Stopped."
 NOTHING_TO_STOP = "There is nothing of yours to stop there."
 TRAIN = "learn a new LoRA from these pictures"
 MORE = "{count} in hand for a new LoRA; {more} more at least. Press the button under another, or drop pictures here."
 NAME = "{count} in hand for a new LoRA. What shall it be called?"
+
+
+def asks_to_stop(inbound: Inbound) -> bool:
+    """In words, and in nothing but these."""
+    return len(inbound.text) < LONGEST and not inbound.attachments and bool(STOP.fullmatch(inbound.text.strip()))
 
 
 def picked(talk: Conversation, press: Press) -> Conversation:

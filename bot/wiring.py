@@ -83,7 +83,9 @@ async def open_service(studio: Studio) -> Service:
             f"there is no door named {', '.join(sorted(unknown))}",
             f"Those there are: {', '.join(door_names())}.",
         )
-    await database.open()
+    await database.open()  # from here on the home is ours alone
+    store.sweep()
+    catalog.sweep()
     executor = WorkerExecutor(SHIPPED_LORAS, settings.home)
     queue = DurableQueue(JobQueue(executor, store, catalog), database, store, catalog, Planned)
     history = Kept(database, store)

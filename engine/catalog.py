@@ -23,7 +23,7 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from engine.errors import BadLoraFile, ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora, UnlikeItsCard
-from engine.files import read_bounded, read_manifest, reading, reason, sync_folder, write_synced, writing
+from engine.files import is_left_over, read_bounded, read_manifest, reading, reason, sync_folder, write_synced, writing
 from engine.jobs import Trained
 from engine.plans import MAX_TRIGGER, MAX_WEIGHT, Kind, LoraRef, Prior, TrainPlan
 
@@ -151,6 +151,14 @@ class Catalog:
             self._move_in(staged, plan)
         return card
 
+    def sweep(self) -> None:
+        """Away with what a killed process left half-made; a LoRA that was being replaced then is put back."""
+        for left in filter(is_left_over, (self.own / STAGING).glob("*")):
+            name = left.name.rpartition("-")[0]
+            if left.suffix == ".old" and not os.path.lexists(self.own / name):
+                left.rename(self.own / name)
+            shutil.rmtree(left, ignore_errors=True)
+
     @contextmanager
     def _staged(self, name: str) -> Generator[Path]:
         staged = self.own / STAGING / f"{name}-{secrets.token_hex(4)}"
@@ -232,7 +240,7 @@ def _card(plan: TrainPlan, trained: Trained, folder: Path) -> LoraCard:
         "seed": plan.seed,
         "prior": plan.prior,
         "pictures": len(plan.examples),
-        "provenance": f"trained with Atelier from {len(plan.examples)} pictures, which lie in {PICTURES}/",
+        "provenance": f"Trained with Atelier from {len(plan.examples)} pictures, which lie in {PICTURES}/.",
     }
     known |= {key: trained.facts[key] for key in SAID_BY_TRAINER if key in trained.facts}
     fixed = {

@@ -32,7 +32,7 @@ from engine.wire import error_head, error_of
 
 log = logging.getLogger(__name__)
 
-MOST = 500  # jobs that may wait
+MOST, MOST_EACH = 500, 50  # jobs that may wait, and those of one person
 DEATHS, HANGS = 3, 2  # of the worker, with one job, until the job is given up
 RETRY = 5.0  # seconds until a job whose end could not be written is run again
 Lane = Literal["picture", "training"]
@@ -182,9 +182,9 @@ class DurableQueue:
                 await changed.wait()
 
     async def _submit(self, plan: Plan, ticket: Ticket) -> Job:
-        waiting = len(self._jobs)
-        if waiting >= MOST:
-            raise Busy(waiting)
+        theirs = sum(job.ticket.owner == ticket.owner for job in self._jobs.values())
+        if len(self._jobs) >= MOST or theirs >= MOST_EACH:
+            raise Busy(len(self._jobs) if theirs < MOST_EACH else theirs)
         if not isinstance(plan, ImagePlan):
             self._catalog.check_name(plan.name, plan.replace)  # not after an hour in the queue
         job = Job(ticket, plan, time.time())
@@ -244,7 +244,7 @@ class DurableQueue:
             elif not running.cancelled():
                 running.result()
         except Exception as error:
-            log.error("job %s: %s", job.ticket.key, error)
+            log.error("job %s: %s", job.ticket.tag, error)
             await asyncio.sleep(RETRY)
 
     def _order(self, lane: Lane) -> list[Job]:
@@ -287,7 +287,7 @@ class DurableQueue:
         except AtelierError as error:
             await self._end(job, "failed", error)
         except Exception as error:
-            log.exception("job %s", job.ticket.key)
+            log.exception("job %s", job.ticket.tag)
             await self._end(job, "failed", Fault(type(error).__name__, str(error)[:200]))
         finally:
             self._used[job.ticket.owner] = self._used.get(job.ticket.owner, 0.0) + time.monotonic() - began

@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 import tomllib
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
              errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY)  # fmt: skip
 MAX_MANIFEST = 64_000  # bytes
+LEFT_OVER = 3_600.0  # seconds
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -87,6 +89,14 @@ def check_writable(folder: Path) -> None:
             for one in missing:
                 with suppress(OSError):  # never made, or not ours alone any more
                     one.rmdir()
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether it is so old that nobody can still be writing it."""
+    try:
+        return time.time() - path.stat().st_mtime > LEFT_OVER
+    except OSError:
+        return False
 
 
 def write_synced(path: Path, data: bytes) -> None:

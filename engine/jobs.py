@@ -1,5 +1,6 @@
 """What a running plan says of itself: Progress…, then one Result."""
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,11 @@ class Ticket:
     owner: str
     thread: str
     memo: object = None
+
+    @property
+    def tag(self) -> str:
+        """What stands for the key in a log, as the key may open more than a log should."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True, slots=True)

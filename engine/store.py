@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Invalid
-from engine.files import check_writable, write_whole, writing
+from engine.files import check_writable, is_left_over, write_whole, writing
 from engine.plain import pack, unpack
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+DRAFT = re.compile(r"\.[0-9a-f]{12}\.part")  # as `write_whole` names them
 STEM_LENGTH = 50  # characters: with four bytes each and a number, still a file name
 
 
@@ -64,6 +65,13 @@ class Store:
                 return data
         why = f"the one with sha256 {sha256[:12]}… is not kept under {self.home}"
         raise Invalid("input picture", why, "Give the picture that the recipe began with, or the --home that has it.")
+
+    def sweep(self) -> None:
+        """Away with what a killed process left half-written: drafts, and names that were only reserved."""
+        for name in ("pictures", "inputs"):
+            for file in (self.home / name).rglob("*"):
+                if is_left_over(file) and (DRAFT.fullmatch(file.name) or (file.is_file() and not file.stat().st_size)):
+                    file.unlink(missing_ok=True)
 
     def _today(self) -> Path:
         return self.home / "pictures" / date.today().isoformat()

@@ -336,3 +336,16 @@ def test_an_own_folder_with_a_shipped_name_is_hidden_by_it(catalog: Catalog) -> 
 def test_reading_a_catalog_makes_no_folders(tmp_path: Path) -> None:
     assert Catalog(tmp_path / "a", tmp_path / "b").list() == ()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept_and_a_lora_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "none", tmp_path / "loras")
+    staging = tmp_path / "loras" / ".staging"
+    for name in ("pip-0123abcd", "otto-0123abcd.old", "new-0123abcd"):
+        (staging / name).mkdir(parents=True)
+        (staging / name / "lora.toml").write_text(name)
+    for name in ("pip-0123abcd", "otto-0123abcd.old"):
+        os.utime(staging / name, (0, 0))
+    catalog.sweep()
+    assert [left.name for left in staging.iterdir()] == ["new-0123abcd"]
+    assert (tmp_path / "loras" / "otto" / "lora.toml").read_text() == "otto-0123abcd.old"

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,21 @@ def test_nothing_is_made_before_it_is_needed(store: Store) -> None:
     with pytest.raises(Invalid):
         store.input("0" * 64)
     assert not store.home.exists()
+
+
+def test_drafts_and_empty_names_of_a_killed_process_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kept = store.save_picture(b"png", None, "fox")
+    input_ = store.save_input(b"input")
+    old, young = kept.with_name(".0123456789ab.part"), kept.with_name(".0123456789ac.part")
+    empty = kept.with_name("empty.png")
+    for file in (old, young, empty):
+        file.touch()
+    for file in (old, empty, kept):
+        os.utime(file, (0, 0))
+    store.sweep()
+    assert not old.exists()
+    assert not empty.exists()
+    assert young.exists()
+    assert kept.read_bytes() == b"png"
+    assert store.input(input_) == b"input"
