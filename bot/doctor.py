@@ -190,7 +190,8 @@ async def _drawing(studio: Studio) -> Finding:
         made_with = await _drawn(studio, plan)
     except AtelierError as error:
         return Finding("drawing", False, error.message, error.hint)
-    return Finding("drawing", True, f"{base.title} draws on {made_with['device']}, {made_with['threads']} threads")
+    threads = "1 thread" if made_with["threads"] == 1 else f"{made_with['threads']} threads"
+    return Finding("drawing", True, f"{base.title} draws on {made_with['device']}, {threads}")
 
 
 async def _drawn(studio: Studio, plan: ImagePlan) -> dict[str, object]:

@@ -40,6 +40,7 @@ from engine.errors import Invalid, TooFewPictures, UnknownLora
 from engine.plans import (
     DEFAULT_RANK,
     DEFAULT_TRAIN_STEPS,
+    MAX_COUNT,
     MAX_PROMPT,
     MAX_SEED,
     MAX_WEIGHT,
@@ -48,6 +49,7 @@ from engine.plans import (
     Kind,
     LoraStack,
     TrainPlan,
+    brief,
 )
 from engine.recipes import read_recipe
 
@@ -109,8 +111,13 @@ def _is_lora(name: str, shelf: Shelf) -> bool:
         return False
 
 
+def _pictures(talk: Conversation) -> int:
+    """How many were attached, without their captions."""
+    return sum(not file.name.lower().endswith(".txt") for file in talk.files)
+
+
 def _only_first(talk: Conversation) -> tuple[str, ...]:
-    return ("Only the first of the attached pictures was used.",) if talk.uploads and len(talk.files) > 1 else ()
+    return ("Only the first of the attached pictures was used.",) if talk.uploads and _pictures(talk) > 1 else ()
 
 
 def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) -> Planned:
@@ -118,6 +125,9 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
     base, frame = shelf.base, order.frame
     width, height = size_of(frame, base)
     base.check_size(width, height)
+    if frame.count is not None and not 1 <= frame.count <= MAX_COUNT:
+        at_once = f"I draw 1 to {MAX_COUNT} at once, and not {brief(frame.count)}"
+        raise Invalid("pictures", at_once, "Ask for some, and then for another one.")
     refs = tuple(shelf.catalog.ref(chosen.name, chosen.weight) for chosen in order.stack)
     cards = {card.name: card for card in shelf.catalog.list()}
     prompt, theirs = prompt_of(order, cards), [cards[ref.name].trigger for ref in refs]
@@ -513,8 +523,8 @@ def _genre_after(order: Order, scene: Scene) -> Genre:
 
 def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Planned | AskBack:
     """What was not said is chosen here: a slug for the name, a trigger that means nothing yet, a kind."""
-    if len([file for file in talk.files if not file.name.lower().endswith(".txt")]) < PICTURES[0]:
-        raise TooFewPictures(len(talk.files), PICTURES[0])
+    if (count := _pictures(talk)) < PICTURES[0]:
+        raise TooFewPictures(count, PICTURES[0])
     if not intent.name:
         return AskBack(kind="ask_back", missing="name", question=ASK_NAME)
     name = re.sub(r"[^a-z0-9_-]+", "-", intent.name.lower()).strip("-_")

@@ -24,6 +24,10 @@ CALM = (
 )
 GREETING = "Hello. Say what to draw, for example “{example}”, or ask what there is."
 THANKS = "You are welcome. Say what to change, or what to draw next."
+TASTE = (
+    "That is yours to say: I do not look at what I draw. Tell me which you like, for example “the second one”, "
+    "and what to change."
+)
 CONCEPT = (
     "A LoRA is a small add-on that has learnt one style, character or product from a few pictures; "
     "{base} draws with it, and its weight says how strongly it shows. A trigger is the made-up word, "
@@ -132,8 +136,8 @@ def kept_seed(shot: Shot) -> str:
 def set_here(here: Here) -> str:
     """How things are done in a channel from now on."""
     always = f"always {_listed(here.always)}" if here.always else "nothing is always used"
-    drops = "pictures that are dropped are for training" if here.trains else "dropped pictures are to draw from"
-    return f"Here: {always}; {drops}."
+    drops = "" if here.trains else " only when you say so"
+    return f"Here: {always}; dropped pictures are for training{drops}."
 
 
 def shown_said(order: Order, count: int, shelf: Shelf, is_sure: bool = True) -> str:
@@ -272,6 +276,8 @@ def _in_general(question: Question, shelf: Shelf) -> str:
             return CONCEPT.format(base=shelf.base.title, trigger=_first_trigger(shelf))
         case "thanks":
             return THANKS
+        case "taste":
+            return TASTE
         case "greeting":
             return GREETING.format(example=_example(shelf))
         case _:
@@ -357,7 +363,8 @@ def _of_last(question: Question, talk: Conversation, shelf: Shelf) -> str:
             return _joined(*reasons) or stack_said(())
         case "file":
             files = _listed([str(file) for file in talk.last.files])
-            return f"The last picture was saved as {files}." if files else "I do not know where it was saved."
+            where = f"The last picture was saved as {files}." if files else "I do not know where it was saved."
+            return _joined(where, "On the page, click it to see it in full size and to download it.")
         case _:
             return _last(question, talk.last, shelf)
 
@@ -413,7 +420,7 @@ def _licences(question: Question, talk: Conversation, shelf: Shelf) -> str:
     return _joined(
         f"{what} {'; '.join(parts)}.",
         verdict,
-        "Drawing it cost nothing but this machine's time: no service was paid for.",
+        "Drawing costs nothing but this machine's time: no service is paid for.",
     )
 
 

@@ -59,7 +59,7 @@ Data = dict[str, Any]
 
 
 class Settings(BaseModel):
-    """The section [web]. `hosts`: names, without a port, that the page is reached by, beside those of the loopback."""
+    """The section [doors.web]. `hosts`: names, without a port, that the page is reached by beside the loopback's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -379,7 +379,8 @@ class Web:
         """A name that is not ours is a page of somebody else's that was pointed here (DNS rebinding)."""
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1 or not self._is_known(hosts[0]):
-            raise Refused(421, "unknown_host", "This is not the name of this studio.", "Add it to hosts in [web].")
+            hint = "Add it to hosts in [doors.web]."
+            raise Refused(421, "unknown_host", "This is not the name of this studio.", hint)
         if request.method in SAFE:
             return
         origin = request.headers.get("Origin")

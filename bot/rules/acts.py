@@ -16,6 +16,10 @@ RELATIVE = (
     r"(?:shows?|has|have|is|are|was|features?|looks?|says?|goes|fits|would|could|can|we|i|you|"
     r"will|contains?|feels?|makes?|works?|pops?|matches)"
 )
+A_FILE = (
+    r"^(?:give|send|get)\s+(?:me |us )?(?:the |that |a )?(?:png|jpe?g|(?:picture |image )?file|download)(?: file)?"
+    r"(?:[\s,]+(?:please|pls|plz))?\W*$"
+)
 
 
 def opened(said: str) -> str:
@@ -109,6 +113,8 @@ def is_question(said: str) -> bool:
         starts_anew(last) or edits(last) or compiled(rf"^{any_of(words('chat', 'draw_verbs'))}\s+").match(opened(last))
     ):
         return False
+    if compiled(A_FILE).match(said):
+        return True
     if is_request(said):
         return False
     if compiled(

@@ -45,6 +45,8 @@ def _joined(missing: str, before: str, said: str) -> str | None:
         case "name":
             if compiled(REPLACE).match(said):
                 return f"{before}, replace the old one"
+            if not compiled(rf"(?:{any_of(words('chat', 'vague'))}|[\s,.]|\bi don'?t know)+").sub("", said):
+                return before  # asked again, with the pictures
             name = compiled(NAME).match(said)
             return f"called {name[1]}; {before}" if name else None
         case "what":

@@ -15,7 +15,10 @@ UP = r"(?:stronger|heavier|bolder|more intense|more pronounced|higher|more)"
 DOWN = (
     r"(?:not (?:so|as) much|weaker|lighter|softer|subtler|more subtle|less intense|less pronounced|lower|gentler|less)"
 )
-OF_ALL = r"(?!(?<=more|less)\s+(?!(?:and|but|please|than|now|again|in|on|at|for|here|this|too|then)\b)\w)"  # 'more premium'
+NO_QUALITY = (  # 'more premium' is no more of the style
+    r"(?!(?<=more|less)\s+(?!(?:and|but|please|than|now|again|in|on|at|for|here|this|too|then|visible|obvious|noticeable|"
+    r"prominent|evident|present)\b)\w)"
+)
 STEP = 0.2
 ORDINALS = {
     "first": 1,
@@ -82,12 +85,12 @@ def take_nudges(text: Text, lexicon: Lexicon) -> list[Nudge]:
         ),
         (
             rf"(?:\b(?:make|with|and|but|set|get|have)\s+){{0,4}}\b{named}\s+(?:should be |needs to be |to be |"
-            rf"a )?{amount}(?P<up>{UP})\b{OF_ALL}",
+            rf"a )?{amount}(?P<up>{UP})\b{NO_QUALITY}",
             1,
         ),
         (
             rf"(?:\b(?:make|with|and|but|set|get|have)\s+){{0,4}}\b{named}\s+(?:should be |needs to be |to be |"
-            rf"a )?{amount}(?P<down>{DOWN})\b{OF_ALL}",
+            rf"a )?{amount}(?P<down>{DOWN})\b{NO_QUALITY}",
             -1,
         ),
         (

@@ -12,7 +12,7 @@ from engine.catalog import LoraCard
 
 TAG = rf"<\s*(?:lora|lyco)\s*:\s*([^:<>]+?)\s*(?::\s*({FRACTION}|[^<>]*?)\s*(?::[^<>]*)?)?>"
 WITHOUT = (
-    r"(?:without|with no|drop|remove|minus|except(?: for)?|leave out|leave off|skip|not using|"
+    r"(?:without|with no|drop|remove|delete|erase|minus|except(?: for)?|leave out|leave off|skip|not using|"
     r"turn off|switch off|disable|lose|"
     r"take (?:off|away|out)|don't (?:use|apply)|do not (?:use|apply)|no more|no|not in|not|get rid of|ditch)"
 )
@@ -131,7 +131,7 @@ def _unwanted(text: Text, lexicon: Lexicon) -> tuple[str, ...]:
 
 
 def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
-    said = [(name, card) for card in lexicon.cards for name in spoken(card)]
+    said = [(name, card) for card in lexicon.cards for name in (*spoken(card), *_the_only(card, lexicon))]
     found: dict[str, float | None] = {}
     for name, card in sorted(said, key=lambda pair: -len(pair[0])):
         if card.kind in ("style", "quality"):
@@ -142,6 +142,12 @@ def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
             found[card.name] = _weight(match)
             _drop_weight(text, name, lexicon)
     return found
+
+
+def _the_only(card: LoraCard, lexicon: Lexicon) -> tuple[str, ...]:
+    """'the teapot', where the base draws none and one product is one."""
+    products = [other for other in lexicon.cards if other.kind == "product" and other.word == card.word]
+    return (f"the {card.word}",) if products == [card] and card.word and not lexicon.is_noun(card.word) else ()
 
 
 def _subject(text: Text, name: str, lexicon: Lexicon) -> re.Match[str] | None:

@@ -1,7 +1,7 @@
 """What a question is about."""
 
 from bot.intent import Question, Topic
-from bot.rules.acts import opened
+from bot.rules.acts import A_FILE, opened
 from bot.rules.lexicon import Lexicon, spoken
 from bot.rules.text import any_of, compiled, tidy
 
@@ -11,7 +11,6 @@ BESIDE_THANKS = (
     r"(?:many|a|lot|bunch|so|very|much|again|really|i|it|them|that'?s|it'?s|looks?|job|work|oh|wow|ok|okay|yes|you|for|"
     r"that|this|all|team|atelier|everyone|guys|indeed|and|now|in advance)"
 )
-A_FILE = r"^(?:give|send|get)\s+(?:me |us )?(?:the |that |a )?(?:png|jpe?g|(?:picture |image )?file|download)(?: file)?\W*$"
 TOPICS: tuple[tuple[Topic, str], ...] = (
     (
         "concept",

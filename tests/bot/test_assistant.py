@@ -61,6 +61,7 @@ async def test_twelve_pictures_become_a_lora_that_the_next_sentence_uses(talk: T
 async def test_a_question_of_ours_is_answered_in_the_next_message(talk: Talk) -> None:
     assert (await talk.say("", attached=12)).intent == "ask_back"
     assert (await talk.say("train them please")).text == "What shall the new LoRA be called?"
+    assert (await talk.say("dunno, whatever you like")).text == "What shall the new LoRA be called?"
     assert (await talk.say("Momo")).lora is not None
     assert talk.training.name == "momo"
     assert (await talk.say("our mascot in the snow")).text == "Which one: Bolt or Inky?"
@@ -179,9 +180,10 @@ async def test_a_lora_makes_its_word_known(talk: Talk) -> None:
         (f"a fox, seed 1{'0' * 400}", "invalid", "seed: a number of 401 digits is out of range"),
         (f"a fox in 1{'0' * 400} steps", "invalid", "steps: a number of 401 digits is out of range"),
         (f"a fox 1{'0' * 400}x256", "invalid", "size: a number of 401 digitsx256"),
-        (f"1{'0' * 400} versions of a fox", "invalid", "n: a number of 401 digits is out of range"),
+        (f"1{'0' * 400} versions of a fox", "invalid", "and not a number of 401 digits"),
         ("a fox \udcff", "invalid", "not text in UTF-8"),
         ("five versions of a fox", "invalid", "1 to 4"),
+        ("twelve pictures of a fox", "invalid", "and not 12"),
         ("make it blue", "invalid", "no picture"),
     ],
 )
@@ -305,3 +307,9 @@ async def test_questions_are_answered_from_what_there_is(text: str, words: str, 
 def test_importing_the_assistant_brings_no_torch() -> None:
     code = "import sys, bot.assistant; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_caption_beside_the_picture_is_not_a_second_picture(talk: Talk) -> None:
+    picture, caption = pictures(1)[0], Attachment(name="00.txt", data=b"a penguin")
+    assert "Only the first" not in (await talk.say("draw it in terracotta style", files=(picture, caption))).text
+    assert "Only the first" in (await talk.say("draw it in terracotta style", attached=2)).text

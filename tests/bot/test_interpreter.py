@@ -155,3 +155,54 @@ def test_several_of_a_known_one_are_several_pictures(text: str, lexicon: Lexicon
     assert intent.kind in ("character", "product_shot")
     assert intent.frame.count == 2  # type: ignore[union-attr]
     assert "two" not in intent.scene.subject  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("thing", ["a fox in teh snow", "a cat tattoo", "a bargain"])
+def test_a_word_that_ends_like_a_courtesy_stays_whole(thing: str, lexicon: Lexicon) -> None:
+    intent = read(f"draw {thing}", lexicon)
+    assert f"{intent.scene.subject} {intent.scene.place}".strip() == thing  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("shape", ["square", "tall"])
+def test_a_shape_may_stand_between_commas(shape: str, lexicon: Lexicon) -> None:
+    intent = read(f"Inky on a table, {shape}, no text pls", lexicon)
+    assert (intent.scene.subject, intent.scene.avoid) == ("Inky", "text")  # type: ignore[union-attr]
+    assert intent.frame.shape == shape  # type: ignore[union-attr]
+
+
+def test_more_of_a_quality_is_not_more_of_the_style(lexicon: Lexicon) -> None:
+    premium = read("make it look more premium", lexicon, last=True)
+    style = read("more style please", lexicon, last=True)
+    assert premium.nudges == ()  # type: ignore[union-attr]
+    assert "premium" in premium.unread  # type: ignore[union-attr]
+    assert [nudge.by for nudge in style.nudges] == [0.2]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "topic"),
+    [
+        ("which one is nicer?", "taste"),
+        ("which do you prefer?", "taste"),
+        ("which of them looks best", "taste"),
+        ("give me the png", "file"),
+        ("send me the file please", "file"),
+        ("how can I download it?", "file"),
+    ],
+)
+def test_what_is_asked_of_the_pictures_that_are_there(text: str, topic: str, lexicon: Lexicon) -> None:
+    intent = read(text, lexicon, last=True)
+    assert (intent.kind, intent.topic) == ("question", topic)  # type: ignore[union-attr]
+
+
+def test_a_product_that_the_base_does_not_draw_is_ours_with_the(tmp_path: Path) -> None:
+    mug = make_catalog(tmp_path).get("fold-mug")
+    kettle = mug.model_copy(update={"name": "steamer", "title": "Steamer", "word": "kettle", "aliases": ()})
+    other = kettle.model_copy(update={"name": "whistler", "title": "Whistler"})
+    sentence = "3 banners with the kettle"
+    assert [wish.name for wish in read(sentence, Lexicon.of((kettle, mug), None)).loras] == ["steamer"]  # type: ignore[union-attr]
+    assert read(sentence, Lexicon.of((kettle, other), None)).loras == ()  # type: ignore[union-attr]
+
+
+def test_a_lora_that_is_deleted_is_not_drawn(lexicon: Lexicon) -> None:
+    intent = read("delete Inky", lexicon, last=True)
+    assert (intent.loras, intent.without) == ((), ("inky",))  # type: ignore[union-attr]

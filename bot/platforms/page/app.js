@@ -217,8 +217,8 @@ function showProgress(key, data) {
     drawLosses(job);
   }
   if (data.samples.length) {
-    const pictures = data.samples.map((url, n) => make("img", { src: url, alt: `Sample ${n + 1} at step ${data.step}` }));
-    job.samples.replaceChildren(make("p", { class: "fine" }, `Samples at step ${data.step}`), ...pictures);
+    const pictures = data.samples.map((url, n) => make("img", { src: url, alt: `Sample ${n + 1}` }));
+    job.samples.replaceChildren(make("p", { class: "fine" }, "Latest samples"), ...pictures);
     job.samples.hidden = false;
   }
 }
@@ -246,7 +246,8 @@ function words(text, isCaption) {
   return make("div", { class: "words" }, make("p", {}, lead), make("p", { class: "fine" }, more.join("\n")));
 }
 
-function trouble({ message, hint, incident }) {
+function trouble({ code, message, hint, incident }) {
+  if (code === "cancelled") return make("p", { class: "words" }, message); // as was asked
   return make(
     "div",
     { class: "trouble" },
@@ -481,7 +482,8 @@ function card(lora) {
         { class: "card-text" },
         make("span", { class: "card-title" }, lora.title),
         make("span", { class: "fine" }, `${lora.kind} · ${lora.trigger}`),
-        make("span", { class: "fine" }, `weight ${lora.weight} · ${lora.licence || "no licence"}`),
+        make("span", { class: "fine" }, `weight ${lora.weight}`),
+        make("span", { class: "fine" }, lora.licence || "no licence"),
         lora.commercial ? null : make("span", { class: "fine" }, "not for commercial use"),
       ),
     ),

@@ -170,7 +170,7 @@ def test_grid_varies_one_lora_and_holds_the_others(atelier: Atelier, executors: 
 def test_an_engine_that_fails_leaves_the_next_request_unaffected(
     atelier: Atelier, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    monkeypatch.setattr(FakeExecutor, "_draw", lambda *_: 1 / 0)
+    monkeypatch.setattr(FakeExecutor, "draw", lambda *_: 1 / 0)
     said = atelier("draw", "a mug", "--json")
     assert (said.code, json.loads(said.out)["error"]["code"]) == (1, "fault")
     assert not list((home / "pictures").rglob("*"))
