@@ -52,9 +52,9 @@ class Child:
             self._say({"of": number} | error_head(error))
         except Exception as error:  # whatever it is, the parent has to hear of it
             log.exception("a fault in the worker")
-            self._say({"of": number} | error_head(Fault(type(error).__name__, str(error)[:300])))
             if is_poison(error):
-                os._exit(POISONED)
+                os._exit(POISONED)  # without a word: its plans are tried again by the next worker
+            self._say({"of": number} | error_head(Fault(type(error).__name__, str(error)[:300])))
         finally:
             self._runs.pop(number, None)
 
