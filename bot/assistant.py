@@ -248,7 +248,8 @@ class Assistant:
         known = [text for card in cards for text in (card.trigger, card.word)]
         named = self._shelf.vocabulary.unknown(plan.prompt, known)
         dropped = (word for word in self._shelf.vocabulary.unknown(said, known) if word.is_realism)
-        return replies.unknown_said(dict.fromkeys((*named, *dropped)), self._shelf.base.title)
+        known_by_loras = replies.loras_said(named, self._shelf)
+        return (*replies.unknown_said(dict.fromkeys((*named, *dropped)), self._shelf.base.title), *known_by_loras)
 
 
 def _check(inbound: Inbound) -> None:

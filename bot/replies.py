@@ -200,6 +200,13 @@ def unknown_said(unknown: Iterable[UnknownWord], base: str) -> tuple[str, ...]:
     )
 
 
+def loras_said(unknown: Iterable[UnknownWord], shelf: Shelf) -> tuple[str, ...]:
+    """The LoRAs that are what the base does not know: "a teapot" may mean the one that there is."""
+    words = {word.word.lower() for word in unknown}
+    cards = [card for card in shelf.of_kind(*SUBJECTS) if card.word.lower() in words]
+    return tuple(f"{card.title} is {with_articles(f'a {card.word}')}: say its name, and it is drawn." for card in cards)
+
+
 def _listed(things: Sequence[str]) -> str:
     """'a, b and c'."""
     return " and ".join(part for part in (", ".join(things[:-1]), *things[-1:]) if part)

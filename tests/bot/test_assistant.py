@@ -313,3 +313,9 @@ async def test_a_caption_beside_the_picture_is_not_a_second_picture(talk: Talk) 
     picture, caption = pictures(1)[0], Attachment(name="00.txt", data=b"a penguin")
     assert "Only the first" not in (await talk.say("draw it in terracotta style", files=(picture, caption))).text
     assert "Only the first" in (await talk.say("draw it in terracotta style", attached=2)).text
+
+
+async def test_a_word_that_only_a_lora_knows_names_the_lora(talk: Talk) -> None:
+    card = next(card for card in talk.shelf.of_kind("product") if talk.shelf.vocabulary.unknown(card.word))  # type: ignore[union-attr]
+    reply = await talk.say(f"a giant {card.word} in the snow and a {card.word} beside it, no LoRAs")
+    assert f"{card.title} is a {card.word}: say its name, and it is drawn." in reply.text
