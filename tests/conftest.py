@@ -1,5 +1,6 @@
 """Fixtures that need the engine: tiny bases of the real architectures, loaded once for all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from engine.runners import Runners
 from tests.engine.studio import Bench
 from tests.tiny import tiny_sd, tiny_sdxl
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores Ctrl-C for what it runs in the background
 torch.set_num_threads(1)  # these models are too small to share out: threads would wait for one another
 
 FAMILIES = ("tiny-sd", "tiny-v", "tiny-sdxl")

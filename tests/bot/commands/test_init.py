@@ -5,6 +5,7 @@ import fcntl
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -278,6 +279,12 @@ def test_input_that_ends_early_writes_nothing(atelier: Atelier, home: Path, monk
     assert not (home / "settings.toml").exists()
 
 
+def own_terminal() -> None:
+    """In the child: the terminal is its own, and Ctrl-C reaches it, also where these tests run in the background."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Keyboard:
     """`atelier init` on a terminal of its own. It needs base paper."""
 
@@ -290,7 +297,7 @@ class Keyboard:
             stderr=inside,
             env={**os.environ, "ATELIER_HOME": str(home), "PYTHONWARNINGS": "default"},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=own_terminal,
         )
         os.close(inside)
         self.seen = b""
