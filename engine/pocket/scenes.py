@@ -30,6 +30,7 @@ from engine.pocket.looks import (
     apply_looks,
     luminance,
 )
+from engine.pocket.sprites import spread
 
 SIZE = 256  # px
 WORDS = 24  # uniform numbers that a caption may use
@@ -70,12 +71,6 @@ class Scenes:
 
     def __getitem__(self, rows: slice) -> "Scenes":
         return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "nouns"})
-
-
-def spread(n: int, choices: int, generator: torch.Generator) -> Tensor:
-    """n indices below `choices`, each as often as any other, shuffled."""
-    order = torch.randperm(choices, generator=generator)
-    return order[torch.arange(n) % choices][torch.randperm(n, generator=generator)]
 
 
 def sample(n: int, menu: Menu, generator: torch.Generator) -> Scenes:

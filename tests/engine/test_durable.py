@@ -50,7 +50,7 @@ class Engine(FakeExecutor):
         self.dies: dict[str, list[AtelierError]] = {}
         self.running: list[str] = []
         self.hold_at = ("", 0)
-        self.bad, self.falls = "", 0
+        self.bad, self.falls, self.left = "", 0, 0
 
     async def run(self, plan: Plan) -> AsyncGenerator[Event]:
         name = name_of(plan)
@@ -64,8 +64,9 @@ class Engine(FakeExecutor):
                     await self.gate.wait()
                     while self.bad and self.falls == falls < 2 and not (name == self.bad and len(self.running) == 2):
                         await asyncio.sleep(0.005)
+                    left, takes_another = self.left, name == self.bad and len(self.running) == 2
                     self.falls += name == self.bad
-                    while name == self.bad and len(self.running) == 2:  # the other one falls too
+                    while takes_another and self.left == left:  # the other one falls too
                         await asyncio.sleep(0.005)
                     if self.falls != falls:
                         raise WorkerDied
@@ -74,6 +75,7 @@ class Engine(FakeExecutor):
                     yield event
         finally:
             self.running.remove(name)
+            self.left += 1
 
 
 def name_of(plan: Plan) -> str:
