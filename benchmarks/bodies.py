@@ -32,9 +32,10 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp import web
 
-from bot.message import Inbound, OnShelf, Said
+from bot.message import Inbound
 from bot.platforms import web as page
 from bot.platforms import webhook
+from tests.fakes.house import FakeHouse
 
 PATIENCE = 10  # seconds for one answer
 DEEP = b"[" * 100_000
@@ -308,25 +309,6 @@ async def watched(pid: int | None, peak: list[float]) -> None:
         await asyncio.sleep(0.2)
 
 
-class NoHouse:
-    """Nothing to look up."""
-
-    async def past(self, thread: str) -> tuple[Said, ...]:  # noqa: ARG002
-        return ()
-
-    async def picture(self, sha256: str) -> bytes | None:  # noqa: ARG002
-        return None
-
-    def shelf(self) -> tuple[OnShelf, ...]:
-        return ()
-
-    def preview(self, name: str) -> bytes | None:  # noqa: ARG002
-        return None
-
-    def training_pictures(self, name: str) -> tuple[bytes, ...]:  # noqa: ARG002
-        return ()
-
-
 async def take(inbound: Inbound, hold: float = 0.0) -> bool:  # noqa: ARG001
     return True
 
@@ -338,8 +320,8 @@ def serve(hook: str, secret: str, tell: Connection) -> None:
     async def run() -> None:
         site = web.Application()
         hooks = {hook: {"secrets": [secret], "reply_url": "http://127.0.0.1:9/"}}
-        page.open_door(page.Settings(), NoHouse()).mount(site, take)
-        webhook.open_door(webhook.Settings.model_validate({"hooks": hooks}), NoHouse()).mount(site, take)
+        page.open_door(page.Settings(), FakeHouse(())).mount(site, take)
+        webhook.open_door(webhook.Settings.model_validate({"hooks": hooks}), FakeHouse(())).mount(site, take)
         runner = web.AppRunner(site, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

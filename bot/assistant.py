@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from bot import replies, why
 from bot.conversation import Conversation, Planned, Shot
 from bot.history import History
-from bot.intent import AskBack, Change, Intent, Question, Setting, StyleTransfer, Train
+from bot.intent import BRAND, AskBack, Change, Intent, Question, Setting, StyleTransfer, Train
 from bot.interpreter import Interpreter, pictures
 from bot.message import Inbound, Press, Reply
 from bot.planner import Picture, brand_card, plan_for
@@ -170,9 +170,7 @@ class Assistant:
         here = talk.here
         if setting.always is not None:
             brand = brand_card(self._shelf)
-            names = (
-                brand.name if brand and name == "our brand" else self._shelf.card(name).name for name in setting.always
-            )
+            names = (brand.name if brand and name == BRAND else self._shelf.card(name).name for name in setting.always)
             here = replace(here, always=tuple(dict.fromkeys(names)))
         if setting.trains is not None:
             here = replace(here, trains=setting.trains)

@@ -107,11 +107,16 @@ class Conversation:
     def at(self, here: Here) -> "Conversation":
         return replace(self, here=here)
 
+    def shot_of(self, key: str) -> Shot:
+        """What was drawn for that message. LookupError if it is not remembered."""
+        for shot in reversed(self.shots):
+            if shot.key == key:
+                return shot
+        raise LookupError(key)
+
     def picking(self, key: str, picture: int) -> "Conversation":
         """One of its pictures as the last one. LookupError if it is not remembered."""
-        shot = next((shot for shot in reversed(self.shots) if shot.key == key), None)
-        if shot is None:
-            raise LookupError(key)
+        shot = self.shot_of(key)
         return replace(self.settled(), shots=(*(one for one in self.shots if one is not shot), shot.only(picture)))
 
     def restored(self) -> "Conversation":

@@ -23,6 +23,7 @@ STOPPED = "Stopped."
 NOTHING_TO_STOP = "There is nothing of yours to stop there."
 TRAIN = "learn a new LoRA from these pictures"
 MORE = "{count} in hand for a new LoRA; {more} more at least. Press the button under another, or drop pictures here."
+FORGOTTEN = Invalid("picture", "it is not among the latest of this conversation", "Ask for it anew, or attach it.")
 NAME = "{count} in hand for a new LoRA. What shall it be called?"
 
 
@@ -36,17 +37,16 @@ def picked(talk: Conversation, press: Press) -> Conversation:
     try:
         return talk.picking(press.of, press.picture)
     except LookupError:
-        why = "it is not among the latest of this conversation"
-        raise Invalid("picture", why, "Ask for it anew, or attach it.") from None
+        raise FORGOTTEN from None
 
 
 def gathered(talk: Conversation, inbound: Inbound) -> tuple[AskBack, Inbound]:
     """All pictures of an answer beside those in hand, as a message that waits for more of them, or for a name."""
     assert inbound.press is not None
-    shot = next((shot for shot in reversed(talk.shots) if shot.key == inbound.press.of), None)
-    if shot is None:
-        picked(talk, inbound.press)  # says why
-    assert shot is not None
+    try:
+        shot = talk.shot_of(inbound.press.of)
+    except LookupError:
+        raise FORGOTTEN from None
     held = talk.asked.about.attachments if talk.asked and talk.asked.ask.missing in ("pictures", "name") else ()
     new = (Attachment(name=f"{shot.plan.seed + k}.png", data=png) for k, png in enumerate(shot.pngs))
     files = tuple({file.data: file for file in (*held, *new)}.values())

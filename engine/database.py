@@ -48,7 +48,6 @@ jobs = sa.Table(
     sa.Column("state", sa.Text, nullable=False, index=True),  # queued (also while it runs), done, failed, cancelled
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("submitted", sa.Float, nullable=False),
-    sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("outcome", sa.Text),
 )  # fmt: skip
 replies = sa.Table(  # the outbox: stored with what they change, delivered until it passes

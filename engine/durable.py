@@ -201,7 +201,6 @@ class DurableQueue:
                     state="queued",
                     attempts=0,
                     submitted=job.submitted,
-                    seconds=0.0,
                 )
             )
 

@@ -1,6 +1,6 @@
 """What a person says of a channel: 'here, always coral', 'pictures dropped here are for training'."""
 
-from bot.intent import Setting
+from bot.intent import BRAND, Setting
 from bot.rules.lexicon import Lexicon
 from bot.rules.mentions import read_mentions
 from bot.rules.text import Text, compiled
@@ -38,6 +38,6 @@ def read_setting(said: str, lexicon: Lexicon) -> Setting | None:
     for form in ALWAYS:
         if match := compiled(form).search(said):
             mentions = read_mentions(Text(match["what"]), lexicon)
-            names = tuple(card.name for card in mentions.cards) or (("our brand",) if mentions.brand else ())
+            names = tuple(card.name for card in mentions.cards) or ((BRAND,) if mentions.brand else ())
             return Setting(kind="setting", always=names or (match["what"],), trains=None)
     return None

@@ -23,7 +23,6 @@ from bot.message import (
     Full,
     House,
     Inbound,
-    OnShelf,
     Press,
     Reply,
     Said,
@@ -51,33 +50,22 @@ from bot.platforms.slack import (
     to_plain,
     to_slack,
 )
+from tests.fakes.house import FakeHouse
 from tests.fakes.slack import ME, FakeSlack
 
 BOT_TOKEN, APP_TOKEN = "xoxb-1-canary-bot", "xapp-1-canary-app"
 
 
-class Home:
-    """Satisfies `House`. `threads`: those that we were spoken to in."""
+class Home(FakeHouse):
+    """Has no LoRAs. `threads`: those that we were spoken to in."""
 
     def __init__(self) -> None:
+        super().__init__(())
         self.threads: set[str] = set()
-        self.pictures: dict[str, bytes] = {}
 
     async def past(self, thread: str) -> tuple[Said, ...]:
         said = Inbound(id="T1/C1/1.0", thread=thread, person="T1/U1", text="a cat")
         return (Said(inbound=said, reply=Reply(text="A cat.")),) if thread in self.threads else ()
-
-    async def picture(self, sha256: str) -> bytes | None:
-        return self.pictures.get(sha256)
-
-    def shelf(self) -> tuple[OnShelf, ...]:
-        return ()
-
-    def preview(self, name: str) -> bytes | None:
-        return None
-
-    def training_pictures(self, name: str) -> tuple[bytes, ...]:
-        return ()
 
 
 class Inbox:

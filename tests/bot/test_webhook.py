@@ -24,9 +24,10 @@ from pydantic import ValidationError
 from standardwebhooks import Webhook as Signer
 from yarl import URL
 
-from bot.message import Full, Inbound, NewLora, OnShelf, Reply, RetryLater, Said, Shown, Stage, Trouble, Undeliverable
+from bot.message import Full, Inbound, NewLora, Reply, RetryLater, Shown, Stage, Trouble, Undeliverable
 from bot.platforms import webhook
 from bot.platforms.webhook import Hook, Settings, Webhook, is_signed, signed_headers
+from tests.fakes.house import FakeHouse
 
 OLD, NEW, OTHERS = (f"whsec_{base64.b64encode(bytes([byte]) * 24).decode()}" for byte in (1, 2, 3))
 BODY = b'{"text": "draw a fox", "person": "ada", "thread": "t1"}'
@@ -34,23 +35,11 @@ PNG = b"\x89PNG picture"
 Headers = list[tuple[str, str]]
 
 
-class SmallHouse:
+def small_house() -> FakeHouse:
     """Has one picture, and nothing else."""
-
-    async def past(self, thread: str) -> tuple[Said, ...]:
-        return ()
-
-    async def picture(self, sha256: str) -> bytes | None:
-        return PNG if sha256 == "ab" else None
-
-    def shelf(self) -> tuple[OnShelf, ...]:
-        return ()
-
-    def preview(self, name: str) -> bytes | None:
-        return None
-
-    def training_pictures(self, name: str) -> tuple[bytes, ...]:
-        return ()
+    house = FakeHouse(())
+    house.pictures["ab"] = PNG
+    return house
 
 
 class Inbox:
@@ -129,7 +118,7 @@ def on_wire(headers: list[tuple[bytes, bytes]], body: bytes = BODY, name: bytes 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncGenerator[Outside]:
     inbox, site = Inbox(), web.Application()
-    webhook.open_door(settings, SmallHouse()).mount(site, inbox)
+    webhook.open_door(settings, small_house()).mount(site, inbox)
     async with TestServer(site) as server, aiohttp.ClientSession() as session:
         yield Outside(server, session, inbox)
 
@@ -529,7 +518,7 @@ async def replying(receiver: Receiver, **more: Any) -> AsyncGenerator[Webhook]:
     site = web.Application()
     site.router.add_route("*", "/{rest:.*}", receiver.on_request)
     async with TestServer(site) as server:
-        door = Webhook(settings_for(NEW, OLD, reply_url=str(server.make_url("/replies?k=1")), **more), SmallHouse())
+        door = Webhook(settings_for(NEW, OLD, reply_url=str(server.make_url("/replies?k=1")), **more), small_house())
         try:
             yield door
         finally:
@@ -672,7 +661,7 @@ async def test_a_slow_receiver_holds_up_its_own_replies_alone() -> None:
     async with replying(slow) as one, replying(quick) as two:
         urls = [door._settings.hooks["shop"].reply_url for door in (one, two)]  # pyright: ignore[reportPrivateUsage]
         hooks = {name: {"secrets": [NEW], "reply_url": url} for name, url in zip(("slow", "shop"), urls, strict=True)}
-        door = Webhook(Settings.model_validate({"hooks": hooks}), SmallHouse())
+        door = Webhook(Settings.model_validate({"hooks": hooks}), small_house())
         held = [
             asyncio.create_task(door.post(TO.model_copy(update={"id": f"slow/{k}"}), DRAWN, None)) for k in range(150)
         ]
@@ -687,7 +676,7 @@ async def test_a_slow_receiver_holds_up_its_own_replies_alone() -> None:
 
 
 async def test_no_one_there_is_tried_again_and_close_may_be_called_twice() -> None:
-    door = Webhook(settings_for(NEW, reply_url="http://127.0.0.1:1/"), SmallHouse())
+    door = Webhook(settings_for(NEW, reply_url="http://127.0.0.1:1/"), small_house())
     with pytest.raises(aiohttp.ClientError):
         await door.post(TO, DRAWN, None)
     await door.close()
@@ -695,4 +684,4 @@ async def test_no_one_there_is_tried_again_and_close_may_be_called_twice() -> No
 
 
 async def test_run_returns_at_once() -> None:
-    await asyncio.wait_for(Webhook(settings_for(NEW), SmallHouse()).run(), 1)
+    await asyncio.wait_for(Webhook(settings_for(NEW), small_house()).run(), 1)

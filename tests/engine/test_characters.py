@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.pocket.backdrops import COLOURS
-from engine.pocket.characters import (
+from engine.pocket.cast import (
     DEFAULTS,
     EXPRESSION_DEFAULTS,
     EXPRESSIONS,
@@ -21,12 +21,10 @@ from engine.pocket.characters import (
     VIEWS,
     Characters,
     Held,
-    draw_characters,
     identity,
     sample_characters,
-    shown,
-    told,
 )
+from engine.pocket.characters import draw_characters, shown, told
 
 SIZE = 64
 

@@ -27,7 +27,6 @@ def upgrade() -> None:
         sa.Column("state", sa.Text, nullable=False, index=True),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("submitted", sa.Float, nullable=False),
-        sa.Column("seconds", sa.Float, nullable=False),
         sa.Column("outcome", sa.Text),
     )
     op.create_table(
