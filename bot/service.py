@@ -37,8 +37,8 @@ def seed_of(inbound: Inbound) -> int:
 
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:
-    """What is no HTTP at all has been answered with 400: anyone can send any amount of it."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+    """What is no HTTP at all has been answered with 400, and who hangs up needs no answer: anyone can do either."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], (HttpProcessingError, ConnectionError))
 
 
 @dataclass(slots=True)
