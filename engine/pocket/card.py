@@ -29,6 +29,9 @@ steps = 12
 guidance = 4.0
 sampler = "dpm++"
 
+[deliver]
+upscale = 4
+
 [training]
 rate = 3e-3
 
