@@ -85,7 +85,7 @@ def seamless(mask: Image.Image, upscale: int) -> Image.Image:
 def resized(
     image: Image.Image, size: tuple[int, int], larger: Image.Resampling = Image.Resampling.LANCZOS
 ) -> Image.Image:
-    """The middle of `image` in the shape of `size`, at that size: by area where it becomes smaller, else by `larger`."""
+    """The middle of `image` in the shape of `size`, at that size: by area if that is smaller, else by `larger`."""
     width, height = image.size
     scale = min(width / size[0], height / size[1])
     wide, high = size[0] * scale, size[1] * scale

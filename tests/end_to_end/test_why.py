@@ -9,7 +9,7 @@ from tests.end_to_end.test_pocket_story import atelier, pixels
 
 
 def test_the_base_alone_is_drawn_and_shown_beside_the_picture(tmp_path: Path) -> None:
-    options = ("--seed", "3", "--steps", "2", "--size", "128")
+    options = ("--seed", "3", "--steps", "2", "--size", "128", "--upscale", "1")
     (picture,) = atelier(tmp_path, "draw", "a teapot", "--lora", "brewster:1", *options)["pictures"]
     told = atelier(tmp_path, "why", picture["file"], "--out", str(tmp_path / "why.png"))
     assert [(panel["label"], panel["prompt"]) for panel in told["panels"]] == [
