@@ -18,6 +18,7 @@ ASPECTS: dict[str, tuple[int, int]] = {  # width to height
 }  # fmt: skip
 RATIO = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s?:\s?(\d{1,3}(?:\.\d{1,3})?)")
 SAME = 0.03  # how far two shapes may be apart and still be called the same: 16:9 and 7:4 are
+ALIKE = 0.25  # and to be called by the same word: 2:3 is a story too, 3:2 is no banner
 
 
 class Sized(NamedTuple):
@@ -95,7 +96,7 @@ def _bucketed(frame: Frame, base: Base) -> Sized:
         return Sized(width, height, _other_file(frame, (width, height), base))
     is_small = said is not None and said[0] * said[1] <= width * height
     upscale = frame.upscale or (1 if is_small else base.deliver.upscale)
-    return Sized(width, height, upscale, _note(said, frame.ratio, (width, height), upscale, base))
+    return Sized(width, height, upscale, _note(said, frame, (width, height), upscale, base))
 
 
 def _other_file(frame: Frame, drawn: tuple[int, int], base: Base) -> int:
@@ -117,14 +118,14 @@ def _asked(frame: Frame) -> tuple[float, float]:
     return ratio_of(frame.ratio) if frame.ratio else ASPECTS.get(frame.shape or "", (1, 1))
 
 
-def _note(said: tuple[int, int] | None, ratio: str | None, drawn: tuple[int, int], upscale: int, base: Base) -> str:
+def _note(said: tuple[int, int] | None, frame: Frame, drawn: tuple[int, int], upscale: int, base: Base) -> str:
     """Where it is not as asked for: what there is instead."""
     file = (drawn[0] * upscale, drawn[1] * upscale)
     if said in (drawn, file):
         return ""
-    shape = said or (ratio_of(ratio) if ratio else drawn)
-    size, asked = f"{file[0]}x{file[1]}", f"{said[0]}x{said[1]}" if said else ratio
-    if _apart(shape, drawn) > SAME:
+    shape, size = said or _asked(frame), f"{file[0]}x{file[1]}"
+    asked = f"{said[0]}x{said[1]}" if said else frame.ratio or frame.shape
+    if _apart(shape, drawn) > (SAME if said or frame.ratio else ALIKE):
         return f"{base.title} draws no {asked}: its nearest shape is {_ratio(*drawn)}, delivered at {size}."
     return f"{base.title} delivers {asked} at {size}." if said else ""
 

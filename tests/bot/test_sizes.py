@@ -225,3 +225,12 @@ def test_a_base_says_how_it_delivers(shelf: Shelf, plain_shelf: Shelf) -> None:
         return sized(NO_NUMBERS, base).upscale
 
     assert (upscale(shelf.base), upscale(plain_shelf.base)) == (4, 1)
+
+
+def test_a_banner_that_is_none_is_not_passed_off_as_one(shelf: Shelf) -> None:
+    size = shelf.base.size.model_copy(update={"buckets": ((256, 256), (256, 384), (384, 256))})
+    few = replace(shelf, base=shelf.base.model_copy(update={"size": size}))
+    assert planned("a fox as a banner", few)[1] == (
+        "Paper draws no banner: its nearest shape is 3:2, delivered at 1536x1024.",
+    )
+    assert planned("a fox as a story", few)[1] == ()
