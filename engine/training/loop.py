@@ -31,6 +31,7 @@ from engine.jobs import Event, Progress, Trained
 from engine.lora.read import Factors
 from engine.lora.write import write
 from engine.plans import TrainPlan
+from engine.prompts import MARKED, Prompt, escaped
 from engine.training import prior
 from engine.training.dataset import alike, latents_of
 
@@ -64,7 +65,8 @@ class Material:
         self._alike = alike(self.own)
         said = [e.caption for e in plan.examples]
         without = prior.captions(resident, plan, self.generator)
-        texts = [_plain(text) for text in resident.texts((*said, *without))]  # together, so that all are of one length
+        prompts = [Prompt(escaped(text), MARKED) for text in (*said, *without)]  # a caption's brackets are characters
+        texts = [_plain(text) for text in resident.texts(prompts)]  # together, so that all are of one length, none cut
         self.own_texts, self.kept_texts = texts[: len(said)], texts[len(said) :]
 
     def group(self) -> list[int]:

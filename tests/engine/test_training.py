@@ -13,6 +13,7 @@ from engine.jobs import Progress, Trained
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
 from engine.plans import PRIORS, LoraStack, Prior, TrainPlan
+from engine.prompts import Prompt
 from engine.runners import Runners
 from engine.training import loop, prior
 from tests.engine.studio import image_plan, pixels, result, train_plan
@@ -126,7 +127,7 @@ def test_the_base_prior_pulls_towards_the_base(runners: Runners) -> None:
 
     def change(kept: Prior) -> float:
         file = deltas(read(trained(runners, replace(plan, prior=kept)).weights, "zed"))
-        text = resident.texts(("a dog",))[0]
+        text = resident.texts([Prompt("a dog")])[0]
         x = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
         times = torch.tensor([900, 700, 500, 300])
         tokens = text.tokens.expand(4, -1, -1)
