@@ -14,7 +14,7 @@ from engine.errors import Invalid
 from engine.prompts import LITERAL, Prompt, Span, parts
 
 BACK = 20  # tokens before the end of a piece, in which it rather ends at a comma (AUTOMATIC1111's default)
-MOST = 16  # pieces of one prompt
+MOST = 32  # pieces of one prompt
 WORD_END = "</w>"  # at the end of a CLIP token that ends a word
 
 

@@ -8,7 +8,8 @@ import torch
 
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
-from engine.errors import TrainingDiverged
+from engine.diffusion.resident import Resident
+from engine.errors import Invalid, TrainingDiverged
 from engine.jobs import Progress, Trained
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
@@ -118,6 +119,25 @@ def test_abandoning_a_training_leaves_the_base_ready(runners: Runners) -> None:
 )
 def test_a_class_caption_is_the_caption_without_its_trigger(caption: str, wanted: str) -> None:
     assert prior.class_caption(caption, train_plan("tiny-sd")) == wanted
+
+
+def test_no_caption_is_cut_and_its_brackets_are_characters(resident: Resident) -> None:
+    long = "zqx cat, " + "a cat, " * 24
+    captions = (long + "red", long + "blue", "zqx (red:1.4) cat [x]", "zqx", "zqx cat")
+    examples = tuple(replace(e, caption=c) for e, c in zip(train_plan("tiny-sd").examples, captions, strict=True))
+    plan = train_plan(resident.base.name, examples=examples, prior="none")
+    red, blue, bracketed, *_ = loop.Material(resident, plan).own_texts
+    assert red.tokens.shape[1] == 2 * 77
+    assert not torch.equal(red.tokens, blue.tokens)
+    first = bracketed.tokens[:, :77]
+    torch.testing.assert_close(first, resident.texts([Prompt(captions[2])])[0].tokens, rtol=1e-5, atol=1e-5)
+
+
+def test_a_caption_beyond_all_bounds_is_refused_by_its_words(resident: Resident) -> None:
+    first, *others = train_plan("tiny-sd").examples
+    plan = train_plan(resident.base.name, examples=(replace(first, caption="zqx " + "cat " * 900), *others))
+    with pytest.raises(Invalid, match="the caption “zqx cat cat"):
+        loop.Material(resident, plan)
 
 
 def test_the_base_prior_pulls_towards_the_base(runners: Runners) -> None:
