@@ -125,7 +125,7 @@ def _assistant(studio: Studio, queue: Queue, history: History, draw_seed: Callab
     base = studio.base()
     vocabulary = Vocabulary.of(base)
     shelf = Shelf(studio.catalog, base, vocabulary)
-    lines = wildcards(studio.settings.home)
+    lines = wildcards(studio.settings.home, is_prose=True)
     return Assistant(queue, shelf, _interpreter(studio, vocabulary), history, draw_seed, lines)
 
 

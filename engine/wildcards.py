@@ -36,16 +36,19 @@ def no_files(name: str) -> Sequence[str]:
     raise Invalid(f"__{name}__", "there are no wildcards here", "Write the words themselves: {a|b}.")
 
 
-def wildcards(home: Path) -> Lines:
+def wildcards(home: Path, is_prose: bool = False) -> Lines:
     """What `__NAME__` stands for: the lines of wildcards/NAME.txt in the home, less the empty ones and `# remarks`.
 
-    A name has letters, digits, “-”, “_” and “/”, so it leads nowhere else; nor does a link in the folder.
+    A name has letters, digits, “-”, “_”, “/” and spaces, so it leads nowhere else; nor does a link in the folder. In
+    prose (`is_prose`) `__bold__` is bold, as long as the home has no such folder.
     """
     folder = home / FOLDER
 
     def lines(name: str) -> Sequence[str]:
         file = folder.joinpath(*name.split("/")).with_suffix(".txt")
         what = f"__{name}__"
+        if is_prose and not folder.is_dir():
+            return [f"\\{what}"]
         try:
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise FileNotFoundError

@@ -51,8 +51,8 @@ def encoded(
     A token of weight w is at e + w (h − e) where h is its hidden state and e that of the empty text at its place. That
     is ComfyUI's way (comfy/sd1_clip.py: `ClipTokenWeightEncoder`), on all families. AUTOMATIC1111's (h · w, then the
     mean of the whole restored: modules/sd_emphasis.py) divides by a mean that can be near 0: Pocket's is 1 % of the
-    deviation, and for SDXL that interface advises to leave the mean alone. Here a word moves no other word, and the
-    weight 0 is the word's absence. The pooled text is that of the words without weights.
+    deviation, and for SDXL that interface advises to leave the mean alone. Here no token moves with another. Weight 0
+    empties the word's place, though the words after it have read it. The pooled text is that without weights.
     """
     device = next(encoder.parameters()).device
     output = encoder(padded(tokenizer, said, count).to(device), output_hidden_states=True)

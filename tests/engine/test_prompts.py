@@ -49,6 +49,11 @@ def test_brackets_become_weights(text: str, wanted: list[tuple[str, float]]) -> 
     assert spans(text) == [(said, pytest.approx(weight)) for said, weight in wanted]
 
 
+def test_neighbours_of_one_weight_are_one_span_however_it_was_written() -> None:
+    assert spans("((a))(b:1.21)[([c])]") == [("ab", 1.21), ("c", round(1 / 1.1, 6))]
+    assert spans("a [(b)] c") == [("a b c", 1)]
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

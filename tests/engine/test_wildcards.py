@@ -102,6 +102,13 @@ def test_wildcards_are_lines_of_a_file_in_the_home(tmp_path: Path) -> None:
     assert said == {"red hair", "blue hair"}
 
 
+def test_in_prose_underscores_are_text_until_there_is_a_folder(tmp_path: Path) -> None:
+    assert resolved("a __big__ {fox|fox}", 1, wildcards(tmp_path, is_prose=True)) == "a __big__ fox"
+    (tmp_path / "wildcards").mkdir()
+    with pytest.raises(Invalid, match="wildcards/big.txt"):
+        resolved("a __big__ fox", 1, wildcards(tmp_path, is_prose=True))
+
+
 def test_a_wildcard_leads_to_no_other_file(tmp_path: Path) -> None:
     folder = tmp_path / "wildcards"
     folder.mkdir()
