@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from bot.history import History
 from bot.intent import BRAND, AskBack, Change, Intent, Question, Setting, StyleTransfer, Train
 from bot.interpreter import Interpreter, pictures
 from bot.message import Inbound, Press, Reply
-from bot.planner import Picture, brand_card, plan_for
+from bot.planner import Picture, brand_card, emphasised, plan_for
 from bot.presses import ANOTHER, NOTHING_TO_STOP, STOPPED, TRAIN, asks_to_stop, gathered, picked
 from bot.rules.answers import completed
 from bot.shelf import Shelf
@@ -24,7 +24,9 @@ from engine.catalog import LoraCard
 from engine.errors import AtelierError, Cancelled, Invalid, NameTaken, TooFewPictures, TryLater, UserError
 from engine.jobs import Progress, Queued, Ticket
 from engine.plans import MAX_COUNT, MAX_PROMPT, MAX_SEED, ImagePlan, Plan, TrainPlan
+from engine.prompts import Prompt, Span, plain, taken
 from engine.queue import Saved, SavedPicture
+from engine.wildcards import Lines, no_files, resolved
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def any_seed(_: Inbound) -> int:
 
 
 class Assistant:
-    """Holds nothing itself. `draw_seed` gives a message's seed where none was said."""
+    """Holds nothing itself. `draw_seed` gives a message's seed where none was said, `lines` what `__name__` means."""
 
     def __init__(
         self,
@@ -56,12 +58,14 @@ class Assistant:
         interpreter: Interpreter,
         history: History,
         draw_seed: Callable[[Inbound], int] = any_seed,
+        lines: Lines = no_files,
     ) -> None:
         self._queue = queue
         self._shelf = shelf
         self._interpreter = interpreter
         self._history = history
         self._draw_seed = draw_seed
+        self._lines = lines
 
     async def close(self) -> None:
         await self._interpreter.close()
@@ -111,15 +115,47 @@ class Assistant:
         message = completed(talk.asked, inbound)
         if talk.here.trains and pictures(message) and not message.text.strip():
             message = message.model_copy(update={"text": TRAIN})
-        intent = await self._interpreter.read(talk, message)
+        intent, message, seed = await self._read(talk, message)
         try:
-            async with aclosing(self._act(intent, talk, message)) as said:
+            async with aclosing(self._act(intent, talk, message, seed)) as said:
                 async for reply in said:
                     yield reply
         except UserError as error:  # what was meant is known by now
             yield replies.refusal(error, intent.kind)
 
-    async def _act(self, intent: Intent, talk: Conversation, message: Inbound) -> AsyncGenerator[Reply]:
+    async def _read(self, talk: Conversation, message: Inbound) -> tuple[Intent, Inbound, int]:
+        """What was meant, the message with its choices (`{a|b}`) made, and the seed that made them.
+
+        It is the picture's own seed: where that is said or kept, and not drawn, the message is read once more with it.
+        """
+        seed = self._draw_seed(message)
+        said, intent = await self._chosen(talk, message, seed)
+        if said.text != message.text and (kept := self._seed_for(intent, talk, said, seed)) != seed:
+            seed = kept
+            said, intent = await self._chosen(talk, message, seed)
+        return intent, said, seed
+
+    async def _chosen(self, talk: Conversation, message: Inbound, seed: int) -> tuple[Inbound, Intent]:
+        """The message with its choices made by `seed`, and what it means then."""
+        said = message.model_copy(update={"text": resolved(message.text, seed, self._lines)})
+        bare = said.model_copy(update={"text": self._taken(said.text)[0]})
+        return said, await self._interpreter.read(talk, bare)
+
+    def _taken(self, text: str) -> tuple[str, tuple[Span, ...]]:
+        """`(red:1.3)` is read as the word red, and its weight goes round the reading; `(coral:0.8)` is a LoRA's."""
+        cards = self._shelf.catalog.list()
+        return taken(text, {name.lower() for card in cards for name in (card.name, card.title, *card.aliases)})
+
+    def _seed_for(self, intent: Intent, talk: Conversation, message: Inbound, seed: int) -> int:
+        """The seed of the picture that this comes to; `seed` where it is none, or cannot be had."""
+        if isinstance(intent, AskBack | Question | Setting | Train):
+            return seed
+        with suppress(UserError):
+            planned = plan_for(intent, _holding(talk, intent, message), self._shelf, seed)
+            return planned.plan.seed if isinstance(planned, Planned) else seed
+        return seed
+
+    async def _act(self, intent: Intent, talk: Conversation, message: Inbound, seed: int) -> AsyncGenerator[Reply]:
         match intent:
             case AskBack():
                 self._history.keep(talk.asking(intent, message))
@@ -130,7 +166,7 @@ class Assistant:
                 yield self._set(intent, talk)
             case _:
                 held = _holding(talk, intent, message)
-                planned = self._planned(intent, held, talk, message)
+                planned = self._planned(intent, held, talk, message, seed)
                 if isinstance(planned, AskBack):
                     self._history.keep(talk.asking(planned, message))
                     yield Reply(text=planned.question, intent=intent.kind)
@@ -149,7 +185,7 @@ class Assistant:
         assert chosen.last is not None
         match press.verb:
             case "vary":
-                planned = self._planned(ANOTHER, chosen, talk, inbound)
+                planned = self._planned(ANOTHER, chosen, talk, inbound, self._draw_seed(inbound))
                 assert isinstance(planned, Planned)
                 steps = self._run(planned, chosen, "change", inbound)
             case "why":
@@ -178,16 +214,23 @@ class Assistant:
         return Reply(text=replies.set_here(here), intent=setting.kind)
 
     def _planned(
-        self, intent: Picture | StyleTransfer | Change | Train, held: Conversation, talk: Conversation, message: Inbound
+        self,
+        intent: Picture | StyleTransfer | Change | Train,
+        held: Conversation,
+        talk: Conversation,
+        message: Inbound,
+        seed: int,
     ) -> Planned | AskBack:
         """A name that is taken, or too few pictures: a refusal, and a question too; what is in hand stays there."""
         try:
-            planned = plan_for(intent, held, self._shelf, self._draw_seed(message))
+            planned = plan_for(intent, held, self._shelf, seed)
         except (NameTaken, TooFewPictures) as error:
             missing = "name" if isinstance(error, NameTaken) else "pictures"
             self._history.keep(talk.asking(AskBack(kind="ask_back", missing=missing, question=error.message), message))
             raise
-        return planned if isinstance(planned, AskBack) else replace(planned, intent=intent.kind)
+        if isinstance(planned, AskBack):
+            return planned
+        return replace(emphasised(planned, self._taken(message.text)[1], self._shelf), intent=intent.kind)
 
     async def _run(self, planned: Planned, talk: Conversation, intent: str, inbound: Inbound) -> AsyncGenerator[Reply]:
         """The job, from its first progress to what was kept of it."""
@@ -244,7 +287,7 @@ class Assistant:
             return ()
         cards = [self._shelf.card(ref.name) for ref in plan.stack.refs]
         known = [text for card in cards for text in (card.trigger, card.word)]
-        named = self._shelf.vocabulary.unknown(plan.prompt, known)
+        named = self._shelf.vocabulary.unknown(plain(Prompt(plan.prompt, plan.syntax)), known)
         dropped = (word for word in self._shelf.vocabulary.unknown(said, known) if word.is_realism)
         known_by_loras = replies.loras_said(named, self._shelf)
         return (*replies.unknown_said(dict.fromkeys((*named, *dropped)), self._shelf.base.title), *known_by_loras)

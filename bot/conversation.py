@@ -11,6 +11,7 @@ from bot.intent import AskBack, Frame, Genre, Scene
 from bot.message import Attachment, Inbound
 from bot.uploads import Upload
 from engine.plans import ImagePlan, TrainPlan
+from engine.prompts import Span
 
 SHOTS = 20  # pictures of a thread that one can go back to
 
@@ -26,7 +27,10 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A request for a picture in full, as words: what a plan is made from, and what a later change is applied to."""
+    """A request for a picture in full, as words: what a plan is made from, and what a later change is applied to.
+
+    `emphasis` are the words that were said with a weight of their own: `(red:1.3)`.
+    """
 
     genre: Genre
     scene: Scene
@@ -34,6 +38,7 @@ class Order:
     frame: Frame
     image: bytes | None = None
     strength: float = 0.6
+    emphasis: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ from engine.plans import (
     TrainPlan,
     brief,
 )
+from engine.prompts import MARKED, Prompt, Span, marked, plain
 from engine.recipes import read_recipe
 
 Picture = Draw | BrandAsset | Character | ProductShot
@@ -133,6 +134,7 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
     refs = tuple(shelf.catalog.ref(chosen.name, chosen.weight) for chosen in order.stack)
     cards = {card.name: card for card in shelf.catalog.list()}
     prompt, theirs = prompt_of(order, _spoken_of(order, shelf)), [cards[ref.name].trigger for ref in refs]
+    prompt = marked(prompt, order.emphasis)
     plan = ImagePlan(
         prompt=shelf.vocabulary.spelt(prompt, theirs) if shelf.vocabulary else prompt,
         base=base.name,
@@ -149,8 +151,18 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
         strength=order.strength,
         upscale=size.upscale,
         transparent=bool(frame.transparent),
+        syntax=MARKED,
     )
     return Planned(plan, replace(order, frame=_as_planned(frame, plan)), (*((size.note,) if size.note else ()), *notes))
+
+
+def emphasised(found: Planned, spans: tuple[Span, ...], shelf: Shelf) -> Planned:
+    """The plan with words said at a weight, `(red:1.3)`, over what an earlier message said of the same words."""
+    if not spans or found.order is None or not isinstance(found.plan, ImagePlan):
+        return found
+    anew = {span.text.lower(): span for span in (*found.order.emphasis, *spans)}
+    order = replace(found.order, emphasis=tuple(anew.values()))
+    return replace(planned(order, shelf, found.plan.seed), notes=found.notes)
 
 
 def _spoken_of(order: Order, shelf: Shelf) -> dict[str, LoraCard]:
@@ -341,7 +353,8 @@ def _scene_of_upload(talk: Conversation, shelf: Shelf) -> tuple[Scene, tuple[Cho
         return Scene(subject="", place="", style="", avoid=""), ()
     cards = {card.name: card for card in shelf.catalog.list() if card.base == shelf.base.name}
     weights = {lora["name"]: lora["weight"] for lora in recipe["loras"] if lora["name"] in cards}
-    text = Text(words_of(recipe["prompt"][:MAX_PROMPT], [cards[name] for name in weights]))
+    prompt = plain(Prompt(recipe["prompt"][:MAX_PROMPT], recipe["syntax"]))
+    text = Text(words_of(prompt, [cards[name] for name in weights]))
     scene = read_scene(text, Lexicon.of(cards.values(), shelf.vocabulary))
     subjects = (card for name in weights if (card := cards[name]).kind in SUBJECTS)
     return scene, tuple(Chosen(card.name, weights[card.name], IN_PICTURE) for card in subjects)

@@ -30,6 +30,7 @@ from engine.executor import Executor
 from engine.plans import ImagePlan
 from engine.queue import JobQueue
 from engine.store import Store
+from engine.wildcards import wildcards
 from engine.worker import WorkerExecutor
 
 SHIPPED_LORAS = Path(__file__).resolve().parents[1] / "loras"
@@ -124,7 +125,8 @@ def _assistant(studio: Studio, queue: Queue, history: History, draw_seed: Callab
     base = studio.base()
     vocabulary = Vocabulary.of(base)
     shelf = Shelf(studio.catalog, base, vocabulary)
-    return Assistant(queue, shelf, _interpreter(studio, vocabulary), history, draw_seed)
+    lines = wildcards(studio.settings.home, is_prose=True)
+    return Assistant(queue, shelf, _interpreter(studio, vocabulary), history, draw_seed, lines)
 
 
 def _interpreter(studio: Studio, vocabulary: Vocabulary | None) -> Interpreter:

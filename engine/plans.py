@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.errors import DuplicateLora, Invalid
+from engine.prompts import LITERAL, MARKED, Prompt, check
 
 Kind = Literal["subject", "character", "product", "style", "quality"]
 KINDS: tuple[Kind, ...] = ("subject", "character", "product", "style", "quality")
@@ -103,6 +104,9 @@ class ImagePlan:
     `image` (encoded PNG, JPEG or WebP) makes it image-to-image at `strength` in (0, 1]; with `mask` as well
     (white is repainted) it is inpainting. `prompt` is final: triggers are in it, LoRA tags are out of it.
 
+    `syntax` says how `prompt` and `negative` are read (engine/prompts.py): a plan that says nothing is from before
+    there were marks, and has none.
+
     It is drawn at `width` x `height` pixels and delivered `upscale` times as large; `transparent` cuts out what
     it shows.
     """
@@ -123,14 +127,17 @@ class ImagePlan:
     strength: float = 0.6
     upscale: int = 1
     transparent: bool = False
+    syntax: int = LITERAL
 
     def __post_init__(self) -> None:
+        check_range("syntax", self.syntax, LITERAL, MARKED)
         if not self.prompt.strip():
             raise Invalid("prompt", "it is empty", "Say in a few words what to draw.")
         for what, text in (("prompt", self.prompt), ("negative", self.negative)):
             if len(text) > MAX_PROMPT:
                 raise Invalid(what, f"{len(text):,} characters are too many", f"Use {MAX_PROMPT:,} at the most.")
             check_text(what, text)
+            check(what, Prompt(text, self.syntax))
         check_range("n", self.count, 1, MAX_COUNT)
         check_range("steps", self.steps, 1, MAX_STEPS)
         check_range("guidance", self.guidance, 0, MAX_GUIDANCE)

@@ -20,6 +20,7 @@ from engine.bases import Base, fingerprint
 from engine.catalog import LoraCard
 from engine.errors import Invalid
 from engine.plans import MAX_DELIVERED, ImagePlan, Kind, LoraRef, LoraStack
+from engine.prompts import LITERAL
 
 VERSION = "0.2.0"
 OURS, A1111 = "atelier", "parameters"
@@ -45,7 +46,8 @@ class Recipe(BaseModel):
     """One picture. `image` and `mask` are the SHA-256 of the files it was drawn over.
 
     It was drawn at `width` x `height` pixels and delivered `upscale` times as large; `companions` names the weights of
-    the small nets that worked on it after the base.
+    the small nets that worked on it after the base. `syntax` says how its texts are read (engine/prompts.py); a
+    recipe that says nothing is from before there were marks.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -71,6 +73,7 @@ class Recipe(BaseModel):
     upscale: int = 1
     transparent: bool = False
     companions: dict[str, str] = {}
+    syntax: int = LITERAL
 
 
 def companion_folder(name: str) -> Path:
@@ -94,6 +97,7 @@ def recipe_of(
         commercial=base.commercial and all(card.commercial for card in used), made_with=made_with,
         upscale=plan.upscale, transparent=plan.transparent,
         companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
+        syntax=plan.syntax,
     )  # fmt: skip
 
 
@@ -120,7 +124,7 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         prompt=r.prompt, base=r.base, seed=r.seed, width=r.width, height=r.height, steps=r.steps, guidance=r.guidance,
         sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
         mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
-        upscale=r.upscale, transparent=r.transparent,
+        upscale=r.upscale, transparent=r.transparent, syntax=r.syntax,
     )  # fmt: skip
 
 

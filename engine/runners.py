@@ -121,7 +121,7 @@ def _brush(plan: ImagePlan, k: int, canvas: Canvas | None) -> Brush:
     """How picture `k` of a plan is drawn."""
     return Brush(
         plan.prompt, plan.negative, plan.seed + k, plan.width, plan.height, plan.steps, plan.guidance, plan.sampler,
-        canvas,
+        canvas, plan.syntax,
     )  # fmt: skip
 
 

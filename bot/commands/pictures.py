@@ -21,8 +21,10 @@ from engine.catalog import LoraCard
 from engine.errors import Invalid, WrongBase
 from engine.jobs import Progress
 from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan, LoraRef, LoraStack, brief, check_range
+from engine.prompts import MARKED, Prompt, plain
 from engine.queue import Saved, SavedPicture
 from engine.recipes import read_recipe
+from engine.wildcards import has_choices, resolved, wildcards
 
 MOST_SEEDS, MOST_WEIGHTS = 8, 8
 Wanted = list[tuple[LoraCard, tuple[float, ...]]]
@@ -95,8 +97,10 @@ async def grid(studio: Studio, wish: Wish, seeds: int, terminal: Terminal) -> No
 def plan_of(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...]]:
     """The plan that a wish comes to, and what there is to remark on it."""
     base = studio.base(wish.base)
+    wish, chosen = _worded(studio, wish)
     prompt, wanted = _wanted(studio, wish, base)
-    return _plan(studio, wish, base, prompt, wanted)
+    plan, notes = _plan(studio, wish, base, prompt, wanted)
+    return plan, (*chosen, *notes)
 
 
 async def drawn(studio: Studio, plan: ImagePlan, terminal: Terminal, out: Path | None) -> tuple[SavedPicture, ...]:
@@ -125,6 +129,7 @@ def picture_facts(picture: SavedPicture) -> dict[str, Any]:
 
 def _grid_plan(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...], str, tuple[float, ...]]:
     base = studio.base(wish.base)
+    wish, chosen = _worded(studio, wish)
     prompt, wanted = _wanted(studio, wish, base)
     if not wanted:
         raise Invalid("--lora", "a grid needs a LoRA with its weights", "Say for example --lora coral:0.4,0.8.")
@@ -140,7 +145,16 @@ def _grid_plan(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...], 
     held: Wanted = [(c, (1.0,)) if c is card else (c, w) for c, w in wanted]
     light = replace(wish, n=1, upscale=wish.upscale or 1)  # a sheet shows them small
     plan, notes = _plan(studio, light, base, prompt, held)
-    return plan, notes, card.name, weights or (card.weight,)
+    return plan, (*chosen, *notes), card.name, weights or (card.weight,)
+
+
+def _worded(studio: Studio, wish: Wish) -> tuple[Wish, tuple[str, ...]]:
+    """The wish with its seed, and with every choice in its texts made by that; and what was chosen."""
+    seed = secrets.randbelow(MAX_SEED - MOST_SEEDS) if wish.seed is None else wish.seed
+    lines = wildcards(studio.settings.home)
+    prompt = resolved(wish.prompt, seed, lines)
+    said = (f"by seed {seed}: “{prompt}”",) if has_choices(wish.prompt) and prompt != wish.prompt else ()
+    return replace(wish, seed=seed, prompt=prompt, negative=resolved(wish.negative, seed, lines, "negative")), said
 
 
 def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
@@ -156,6 +170,8 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
 
 
 def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
+    """`wish` has its seed by now."""
+    assert wish.seed is not None
     refs = tuple(studio.catalog.ref(card.name, _one(card, weights)) for card, weights in wanted)
     cards = [card for card, _ in wanted]
     if wish.trigger:
@@ -167,7 +183,7 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
     plan = ImagePlan(
         prompt=prompt,
         base=base.name,
-        seed=secrets.randbelow(MAX_SEED - MOST_SEEDS) if wish.seed is None else wish.seed,
+        seed=wish.seed,
         width=size.width,
         height=size.height,
         steps=base.defaults.steps if wish.steps is None else wish.steps,
@@ -181,6 +197,7 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         strength=0.6 if wish.strength is None else wish.strength,
         upscale=size.upscale,
         transparent=wish.transparent,
+        syntax=MARKED,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
     return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
@@ -237,7 +254,7 @@ def _theirs(cards: list[LoraCard]) -> list[str]:
 
 def _unknown_words(base: Base, prompt: str, cards: list[LoraCard]) -> tuple[str, ...]:
     vocabulary = Vocabulary.of(base)
-    unknown = vocabulary.unknown(prompt, _theirs(cards)) if vocabulary else ()
+    unknown = vocabulary.unknown(plain(Prompt(prompt, MARKED)), _theirs(cards)) if vocabulary else ()
     return tuple(f"no “{u.word}” on {base.title}{'; nearest: ' if u.near else ''}{', '.join(u.near)}" for u in unknown)
 
 

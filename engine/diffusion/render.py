@@ -18,6 +18,7 @@ from engine.bases import Base
 from engine.diffusion.families import Conditioning, stacked
 from engine.diffusion.resident import Resident
 from engine.diffusion.samplers import sampler
+from engine.prompts import LITERAL, Prompt
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Brush:
     guidance: float
     sampler: str
     canvas: Canvas | None = None
+    syntax: int = LITERAL
 
     @classmethod
     def plain(cls, base: Base, prompt: str, seed: int) -> "Brush":
@@ -110,7 +112,7 @@ def as_pixels(image: Image.Image) -> Tensor:
 
 def _conditions(resident: Resident, brush: Brush) -> tuple[Conditioning, dict[str, Any]]:
     texts = (brush.negative, brush.prompt) if brush.guidance > 1 else (brush.prompt,)
-    cond = stacked(resident.texts(texts))
+    cond = stacked(resident.texts([Prompt(text, brush.syntax) for text in texts]))
     return cond, resident.family.extra(cond, brush.width, brush.height)
 
 

@@ -1,7 +1,7 @@
 """A loaded base: its modules on one device, its rack, and small caches of texts and LoRAs."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -15,6 +15,7 @@ from engine.diffusion.rack import Rack
 from engine.lora.blend import Delta, blend, deltas
 from engine.lora.read import read
 from engine.plans import LoraRef, LoraStack
+from engine.prompts import Prompt
 
 Key = TypeVar("Key")
 Held = TypeVar("Held")
@@ -28,7 +29,7 @@ class Resident:
         self.family = families.find(base.family)
         self.parts: Parts = self.family.load(base.folder, dtype)
         self.rack = Rack(self.parts.unet)
-        self._texts: Cache[tuple[str, int], Conditioning] = Cache(64)
+        self._texts: Cache[tuple[Prompt, int], Conditioning] = Cache(64)
         self._loras: Cache[str, dict[str, Delta]] = Cache(16)
         self.device = torch.device("cpu")
         if device != self.device:
@@ -47,7 +48,7 @@ class Resident:
         self.device = device
 
     @torch.inference_mode()
-    def texts(self, prompts: tuple[str, ...]) -> list[Conditioning]:
+    def texts(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """Each prompt's conditioning, all of one length, whatever the prompts' lengths are: nothing is cut."""
         first = [self._text(prompt, 1) for prompt in prompts]
         chunks = max(c.tokens.shape[1] for c in first) // self.parts.tokenizers[0].model_max_length
@@ -76,7 +77,7 @@ class Resident:
         scale = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
         return 1, self.parts.unet.config.in_channels, height // scale, width // scale
 
-    def _text(self, prompt: str, chunks: int) -> Conditioning:
+    def _text(self, prompt: Prompt, chunks: int) -> Conditioning:
         return self._texts.get((prompt, chunks), lambda: self.family.encode(self.parts, prompt, chunks))
 
     def _lora(self, ref: LoraRef, weights: Callable[[LoraRef], bytes]) -> dict[str, Delta]:

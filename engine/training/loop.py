@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from engine.diffusion.families import Conditioning, stacked
 from engine.diffusion.render import Brush, drawn
 from engine.diffusion.resident import Resident
-from engine.errors import TrainingDiverged
+from engine.errors import Invalid, TrainingDiverged
 from engine.jobs import Event, Progress, Trained
 from engine.lora.read import Factors
 from engine.lora.write import write
 from engine.plans import TrainPlan
+from engine.prompts import MARKED, Prompt, escaped
 from engine.training import prior
 from engine.training.dataset import alike, latents_of
 
@@ -64,7 +65,7 @@ class Material:
         self._alike = alike(self.own)
         said = [e.caption for e in plan.examples]
         without = prior.captions(resident, plan, self.generator)
-        texts = [_plain(text) for text in resident.texts((*said, *without))]  # together, so that all are of one length
+        texts = _texts(resident, (*said, *without))
         self.own_texts, self.kept_texts = texts[: len(said)], texts[len(said) :]
 
     def group(self) -> list[int]:
@@ -114,6 +115,18 @@ class Material:
         velocity = self.schedule.config["prediction_type"] == "v_prediction"
         target = self.schedule.get_velocity(clean, noise, times) if velocity else noise
         return Batch(noisy, times, stacked(texts), target)
+
+
+def _texts(resident: Resident, captions: tuple[str, ...]) -> list[Conditioning]:
+    """Each caption whole, in as many pieces as the longest has, as a prompt of these words is: brackets are characters.
+
+    Raises `Invalid` for one that is too long.
+    """
+    try:
+        return [_plain(text) for text in resident.texts([Prompt(escaped(said), MARKED) for said in captions])]
+    except Invalid as error:
+        longest = max(captions, key=len)
+        raise Invalid(f"the caption “{longest[:40]}…”", error.why, "Shorten it.") from None
 
 
 def train(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Event]:

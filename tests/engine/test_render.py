@@ -15,6 +15,7 @@ from engine.diffusion.resident import Resident
 from engine.errors import Invalid, NoPicture, WrongBase
 from engine.jobs import Drawn, Progress, Trained
 from engine.plans import SAMPLERS, ImagePlan, LoraStack
+from engine.prompts import Prompt
 from engine.runners import Runners
 from tests.engine.studio import image_plan, pixels, png, result, train_plan
 
@@ -145,12 +146,12 @@ def test_every_step_is_reported_with_a_preview(runners: Runners, base_name: str)
 
 def test_a_prompt_longer_than_the_encoder_is_read_to_its_end(resident: Resident) -> None:
     long = "a cat, " * 60
-    one, other = resident.texts((long + "red", long + "blue"))
+    one, other = resident.texts([Prompt(long + "red"), Prompt(long + "blue")])
     assert one.tokens.shape == other.tokens.shape
     assert one.tokens.shape[1] % 77 == 0
     assert one.tokens.shape[1] > 77
     assert not torch.equal(one.tokens, other.tokens)
-    short, negative = resident.texts((long, ""))
+    short, negative = resident.texts([Prompt(long), Prompt("")])
     assert short.tokens.shape == negative.tokens.shape
 
 

@@ -8,11 +8,13 @@ import torch
 
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
-from engine.errors import TrainingDiverged
+from engine.diffusion.resident import Resident
+from engine.errors import Invalid, TrainingDiverged
 from engine.jobs import Progress, Trained
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
 from engine.plans import PRIORS, LoraStack, Prior, TrainPlan
+from engine.prompts import Prompt
 from engine.runners import Runners
 from engine.training import loop, prior
 from tests.engine.studio import image_plan, pixels, result, train_plan
@@ -119,6 +121,25 @@ def test_a_class_caption_is_the_caption_without_its_trigger(caption: str, wanted
     assert prior.class_caption(caption, train_plan("tiny-sd")) == wanted
 
 
+def test_no_caption_is_cut_and_its_brackets_are_characters(resident: Resident) -> None:
+    long = "zqx cat, " + "a cat, " * 24
+    captions = (long + "red", long + "blue", "zqx (red:1.4) cat [x]", "zqx", "zqx cat")
+    examples = tuple(replace(e, caption=c) for e, c in zip(train_plan("tiny-sd").examples, captions, strict=True))
+    plan = train_plan(resident.base.name, examples=examples, prior="none")
+    red, blue, bracketed, *_ = loop.Material(resident, plan).own_texts
+    assert red.tokens.shape[1] == 2 * 77
+    assert not torch.equal(red.tokens, blue.tokens)
+    first = bracketed.tokens[:, :77]
+    torch.testing.assert_close(first, resident.texts([Prompt(captions[2])])[0].tokens, rtol=1e-5, atol=1e-5)
+
+
+def test_a_caption_beyond_all_bounds_is_refused_by_its_words(resident: Resident) -> None:
+    first, *others = train_plan("tiny-sd").examples
+    plan = train_plan(resident.base.name, examples=(replace(first, caption="zqx " + "cat " * 900), *others))
+    with pytest.raises(Invalid, match="the caption “zqx cat cat"):
+        loop.Material(resident, plan)
+
+
 def test_the_base_prior_pulls_towards_the_base(runners: Runners) -> None:
     """With a heavy prior, prompts without the trigger are changed less than with none: same pictures, same seeds."""
     resident = runners.resident("tiny-v")
@@ -126,7 +147,7 @@ def test_the_base_prior_pulls_towards_the_base(runners: Runners) -> None:
 
     def change(kept: Prior) -> float:
         file = deltas(read(trained(runners, replace(plan, prior=kept)).weights, "zed"))
-        text = resident.texts(("a dog",))[0]
+        text = resident.texts([Prompt("a dog")])[0]
         x = torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0))
         times = torch.tensor([900, 700, 500, 300])
         tokens = text.tokens.expand(4, -1, -1)

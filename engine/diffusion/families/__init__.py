@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.bases import Preview
 from engine.errors import Invalid
+from engine.prompts import Prompt
 
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
@@ -56,7 +57,9 @@ class Family(Protocol):
 
     def load(self, folder: Path, dtype: torch.dtype) -> Parts: ...
 
-    def encode(self, parts: Parts, text: str, chunks: int) -> Conditioning: ...
+    def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
+        """The conditioning of `prompt`, of at least `chunks` pieces."""
+        ...
 
     def extra(self, cond: Conditioning, width: int, height: int) -> dict[str, Any]:
         """Keyword arguments of the UNet beside the tokens."""
@@ -89,22 +92,6 @@ def common_parts(
         encoders,
         json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
     )
-
-
-def token_chunks(tokenizer: Any, text: str) -> list[list[int]]:
-    """`text` as token ids in pieces of 75 (for a 77-token encoder), never cut short; at least one, perhaps empty."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    size = tokenizer.model_max_length - 2
-    return [ids[i : i + size] for i in range(0, max(len(ids), 1), size)]
-
-
-def padded(tokenizer: Any, chunks: Sequence[list[int]], count: int) -> Tensor:
-    """(count, 77) ids: each piece between begin and end marks, then padding; missing pieces are empty texts."""
-    rows = [*chunks, *([[]] * (count - len(chunks)))]
-    width = tokenizer.model_max_length
-    pad = tokenizer.pad_token_id
-    framed = [[tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in rows]
-    return torch.tensor([row + [pad] * (width - len(row)) for row in framed])
 
 
 def stacked(conditions: Sequence[Conditioning]) -> Conditioning:

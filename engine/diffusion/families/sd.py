@@ -7,7 +7,9 @@ import torch
 from transformers import CLIPTextModel
 
 from engine.bases import Preview
-from engine.diffusion.families import Conditioning, Parts, common_parts, padded, part, token_chunks
+from engine.diffusion.families import Conditioning, Parts, common_parts, part
+from engine.diffusion.prompts import encoded, pieces
+from engine.prompts import Prompt
 
 # Least-squares fits of the latents' four channels to colour, as interfaces around Stable Diffusion 1.x publish them.
 PREVIEW = Preview(
@@ -24,13 +26,16 @@ def load(folder: Path, dtype: torch.dtype) -> Parts:
     return common_parts(folder, dtype, (part(CLIPTextModel, folder, "text_encoder", dtype),), ("tokenizer",))
 
 
-def encode(parts: Parts, text: str, chunks: int) -> Conditioning:
-    """`text` in at least `chunks` pieces of 77 tokens, joined along the sequence."""
-    pieces = token_chunks(parts.tokenizers[0], text)
-    encoder = parts.encoders[0]
-    ids = padded(parts.tokenizers[0], pieces, max(chunks, len(pieces)))
-    hidden = encoder(ids.to(next(encoder.parameters()).device))[0]
-    return Conditioning(hidden.flatten(0, 1)[None])
+def encode(parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
+    """`prompt` in at least `chunks` pieces of 77 tokens, joined along the sequence."""
+    read = pieces(parts.tokenizers[0], prompt)
+    hidden, _ = encoded(parts.tokenizers[0], parts.encoders[0], read, max(chunks, len(read)), last)
+    return Conditioning(hidden)
+
+
+def last(output: Any) -> torch.Tensor:
+    """The encoder's last hidden states, after its final norm."""
+    return output[0]
 
 
 def extra(cond: Conditioning, width: int, height: int) -> dict[str, Any]:  # noqa: ARG001 - the family's interface

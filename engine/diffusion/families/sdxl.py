@@ -7,7 +7,9 @@ import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from engine.bases import Preview
-from engine.diffusion.families import Conditioning, Parts, common_parts, padded, part, token_chunks
+from engine.diffusion.families import Conditioning, Parts, common_parts, part
+from engine.diffusion.prompts import encoded, pieces
+from engine.prompts import Prompt
 
 PREVIEW = Preview(
     (
@@ -27,18 +29,19 @@ def load(folder: Path, dtype: torch.dtype) -> Parts:
     return common_parts(folder, dtype, encoders, ("tokenizer", "tokenizer_2"))
 
 
-def encode(parts: Parts, text: str, chunks: int) -> Conditioning:
+def encode(parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
     """Both encoders' last but one hidden states, joined along the channels; pooled: the second's, first piece."""
-    pieces = [token_chunks(tokenizer, text) for tokenizer in parts.tokenizers]
-    count = max(chunks, *(len(p) for p in pieces))
-    hidden: list[torch.Tensor] = []
-    pooled: torch.Tensor | None = None
-    for tokenizer, encoder, piece in zip(parts.tokenizers, parts.encoders, pieces, strict=True):
-        ids = padded(tokenizer, piece, count).to(next(encoder.parameters()).device)
-        out = encoder(ids, output_hidden_states=True)
-        hidden.append(out.hidden_states[-2].flatten(0, 1)[None])
-        pooled = out[0][:1]
-    return Conditioning(torch.cat(hidden, dim=-1), pooled)
+    read = [pieces(tokenizer, prompt) for tokenizer in parts.tokenizers]
+    count = max(chunks, *map(len, read))
+    both = [
+        encoded(tokenizer, encoder, said, count, last_but_one)
+        for tokenizer, encoder, said in zip(parts.tokenizers, parts.encoders, read, strict=True)
+    ]
+    return Conditioning(torch.cat([hidden for hidden, _ in both], dim=-1), both[-1][1][0][:1])
+
+
+def last_but_one(output: Any) -> torch.Tensor:
+    return output.hidden_states[-2]
 
 
 def extra(cond: Conditioning, width: int, height: int) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""From a prompt to what CLIP makes of it: pieces of 75 tokens, each encoded between its begin and end marks.
+
+Nothing is cut short: the pieces' hidden states are joined along the sequence, as interfaces around Stable Diffusion do.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import Invalid
+from engine.prompts import LITERAL, Prompt, Span, parts
+
+BACK = 20  # tokens before the end of a piece, in which it rather ends at a comma (AUTOMATIC1111's default)
+MOST = 32  # pieces of one prompt
+WORD_END = "</w>"  # at the end of a CLIP token that ends a word
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """At most 75 token ids and the weight of each."""
+
+    ids: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+
+
+def pieces(tokenizer: Any, prompt: Prompt) -> list[Piece]:
+    """`prompt` in pieces, never cut short; at least one, perhaps empty. `Invalid` for more than `MOST`.
+
+    A piece ends at BREAK, else at the last comma of its last `BACK` tokens, else between two words: a trigger stays
+    whole. A `LITERAL` prompt has pieces of exactly 75 tokens, in any number, as its picture was drawn.
+    """
+    room = tokenizer.model_max_length - 2
+    if prompt.syntax == LITERAL:
+        ids = _ids(tokenizer, prompt.text)
+        return [_plain(ids[i : i + room]) for i in range(0, max(len(ids), 1), room)]
+    found = [piece for spans in parts(prompt) for piece in _cut(tokenizer, spans, room)]
+    if len(found) > MOST:
+        why = f"it comes to {len(found)} pieces of up to {room} tokens, and {MOST} are the most"
+        raise Invalid("prompt", why, f"Shorten it to about {MOST * room // 2:,} words, or take BREAKs out.")
+    return found
+
+
+def encoded(
+    tokenizer: Any, encoder: nn.Module, said: Sequence[Piece], count: int, hidden_of: Callable[[Any], Tensor]
+) -> tuple[Tensor, Any]:
+    """`hidden_of` the encoder's output for `count` pieces as (1, 77·count, d), weighted; and that output, as it came.
+
+    A token of weight w is at e + w (h − e) where h is its hidden state and e that of the empty text at its place. That
+    is ComfyUI's way (comfy/sd1_clip.py: `ClipTokenWeightEncoder`), on all families. AUTOMATIC1111's (h · w, then the
+    mean of the whole restored: modules/sd_emphasis.py) divides by a mean that can be near 0: Pocket's is 1 % of the
+    deviation, and for SDXL that interface advises to leave the mean alone. Here no token moves with another. Weight 0
+    empties the word's place, though the words after it have read it. The pooled text is that without weights.
+    """
+    device = next(encoder.parameters()).device
+    output = encoder(padded(tokenizer, said, count).to(device), output_hidden_states=True)
+    hidden = hidden_of(output)
+    if any(weight != 1 for piece in said for weight in piece.weights):
+        nothing = encoder(padded(tokenizer, (), 1).to(device), output_hidden_states=True)
+        hidden = weighted(hidden, _weights(said, hidden), hidden_of(nothing))
+    return hidden.flatten(0, 1)[None], output
+
+
+def weighted(hidden: Tensor, weights: Tensor, nothing: Tensor) -> Tensor:
+    """e + w (h − e), computed in fp32; `hidden` (n, 77, d), `weights` (n, 77), `nothing` (1, 77, d)."""
+    e = nothing.float()
+    moved = e + weights[..., None] * (hidden.float() - e)
+    return torch.where(weights[..., None] == 1, hidden, moved.to(hidden.dtype))
+
+
+def padded(tokenizer: Any, said: Sequence[Piece], count: int) -> Tensor:
+    """(count, 77) ids: each piece between begin and end marks, then padding; missing pieces are empty texts."""
+    rows = [*(piece.ids for piece in said), *([()] * (count - len(said)))]
+    width, pad = tokenizer.model_max_length, tokenizer.pad_token_id
+    framed = [[tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in rows]
+    return torch.tensor([row + [pad] * (width - len(row)) for row in framed])
+
+
+def _weights(said: Sequence[Piece], hidden: Tensor) -> Tensor:
+    """(n, 77) fp32; marks and padding are as they are."""
+    weights = torch.ones(hidden.shape[:2])
+    for row, piece in enumerate(said):
+        weights[row, 1 : 1 + len(piece.weights)] = torch.tensor(piece.weights)
+    return weights.to(hidden.device)
+
+
+def _cut(tokenizer: Any, spans: Sequence[Span], room: int) -> list[Piece]:
+    ids: list[int] = []
+    weights: list[float] = []
+    for span in spans:
+        more = _ids(tokenizer, span.text)
+        ids += more
+        weights += [span.weight] * len(more)
+    tokens: list[str] = tokenizer.convert_ids_to_tokens(ids)
+    found: list[Piece] = []
+    at = 0
+    while not found or at < len(ids):
+        end = at + room
+        end = len(ids) if end >= len(ids) else at + _end(tokens[at:end])
+        found.append(Piece(tuple(ids[at:end]), tuple(weights[at:end])))
+        at = end
+    return found
+
+
+def _end(tokens: Sequence[str]) -> int:
+    """How many of a full piece's tokens it keeps."""
+    commas = [i for i in range(max(len(tokens) - BACK, 0), len(tokens)) if tokens[i].removesuffix(WORD_END) == ","]
+    words = [i for i, token in enumerate(tokens) if token.endswith(WORD_END)]
+    return (commas or words or [len(tokens) - 1])[-1] + 1
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
+
+
+def _plain(ids: list[int]) -> Piece:
+    return Piece(tuple(ids), (1.0,) * len(ids))
