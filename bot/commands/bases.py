@@ -186,6 +186,6 @@ def _tell(base: Base, terminal: Terminal) -> None:
     if base.licence == adding.UNKNOWN:
         file = base.folder / bases.MANIFEST
         lines.insert(
-            1, f"No licence is stated, so it counts as not for commercial use; {file} says it, if you know better."
+            2, f"No licence is stated, so it counts as not for commercial use; {file} says it, if you know better."
         )
     terminal.result(base_facts(base, False), lines)

@@ -47,9 +47,10 @@ def ask(repo: str) -> Offer:
     import huggingface_hub as library
 
     hub: Any = library
-    page = f"{hub.constants.ENDPOINT}/{repo}"
+    api = hub.HfApi()
+    page = f"{api.endpoint}/{repo}"
     with _told(repo, page):
-        info = hub.HfApi().model_info(repo, files_metadata=True)
+        info = api.model_info(repo, files_metadata=True)
     card: Any = info.card_data or {}
     names = card.get("license_name") if card.get("license") in (None, "other") else card.get("license")
     licence = ", ".join(names) if isinstance(names, list) else str(names or UNKNOWN)  # pyright: ignore

@@ -147,7 +147,8 @@ def _figures(ours: Made, theirs: Made, dtype: torch.dtype) -> dict[str, Any]:
 
 def _relative(a: Tensor, b: Tensor) -> float:
     """‖a − b‖ / ‖b‖; NaN where either is none."""
-    return float((a - b).norm() / b.norm())
+    apart, whole = torch.linalg.vector_norm(a - b), torch.linalg.vector_norm(b)
+    return float(apart / whole)
 
 
 def _shown(pixels: Tensor) -> Tensor:
