@@ -81,8 +81,10 @@ def _settings(args: argparse.Namespace) -> Settings:
     if args.command == "demo":  # has a home of its own, new each time, so that it can be repeated
         from bot import demo
 
-        own = demo.prepare(args.out)
-        return Settings(home=getattr(args, "home", own))
+        home = demo.prepare(args.out)
+        if args.base:
+            return Settings(demo.borrow(args.base, Settings(getattr(args, "home", None)).home, home), base=args.base)
+        return Settings(home=getattr(args, "home", home))
     home: Path | None = getattr(args, "home", None)
     try:
         return Settings(home)
@@ -141,6 +143,24 @@ async def _loras(studio: Studio, args: argparse.Namespace, terminal: Terminal) -
         raise Invalid("loras list", f"it takes no name (“{args.name}”)", f"`atelier loras show {args.name}` shows one.")
     else:
         loras.list_loras(studio, terminal)
+
+
+async def _bases(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> int | None:
+    from bot.commands import bases
+
+    names = (
+        "what",
+        "name",
+        "as_name",
+        "licence",
+        "commercial",
+        "tokenizer",
+        "prediction",
+        "accept_licence",
+        "lora",
+        "out",
+    )
+    return bases.bases_command(studio, bases.Request(**{name: getattr(args, name) for name in names}), terminal)
 
 
 async def _chat(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> None:
@@ -204,12 +224,14 @@ def _parser() -> Parser:
     _add_why(command("why", _why, "Show what each LoRA does to a picture: a sheet of it without each of them."))
     _add_train(command("train", _train, "Train a LoRA from a folder of 4 to 30 pictures."))
     _add_loras(command("loras", _loras, "List the LoRAs, or show one."))
+    _add_bases(command("bases", _bases, "List the base models; add one, download one, choose one, check one."))
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
     service = command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks.")
     service.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
     service.add_argument("--port", type=whole, default=8765, metavar="N", help="0 takes a free one (default: 8765)")
     demo = command("demo", _demo, "One conversation on its own: pictures, a LoRA trained and used.")
     demo.add_argument("--seed", type=whole, default=0, metavar="N", help="another seed, other pictures")
+    demo.add_argument("--base", metavar="NAME", help="on one of your own base models (default: pocket)")
     demo.add_argument("--out", type=path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
     about = "Set it up: the home, the doors that it answers at, a language model; asks, and writes settings.toml."
     commands.add_parser("init", help=about, description=about, parents=[common])
@@ -267,7 +289,7 @@ def _add_sampling(parser: Parser) -> None:
 def _add_basics(parser: Parser) -> None:
     parser.add_argument("--lora", action="append", metavar="NAME:WEIGHT", help="a LoRA at -2 to 2; up to 8 times")
     parser.add_argument("--no-trigger", dest="trigger", action="store_false", help="do not put triggers in")
-    parser.add_argument("--base", metavar="NAME", help="the base model (default: pocket)")
+    parser.add_argument("--base", metavar="NAME", help="the base model (default: the one in use)")
     parser.add_argument("--negative", default="", metavar="TEXT", help="what it should not show")
     parser.add_argument("--seed", type=whole, metavar="N", help="default: drawn")
     parser.add_argument("--steps", type=whole, metavar="N", help="1 to 60")
@@ -286,13 +308,34 @@ def _add_train(parser: Parser) -> None:
     parser.add_argument("--rank", type=whole, default=DEFAULT_RANK, metavar="R", help="4 to 64")
     parser.add_argument("--steps", type=whole, default=DEFAULT_TRAIN_STEPS, metavar="N", help="1 to 4000")
     parser.add_argument("--seed", type=whole, metavar="N", help="default: drawn")
-    parser.add_argument("--base", metavar="NAME", help="the base model (default: pocket)")
+    parser.add_argument("--base", metavar="NAME", help="the base model (default: the one in use)")
     parser.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
 
 
 def _add_loras(parser: Parser) -> None:
     parser.add_argument("what", nargs="?", default="list", type=one_of(("list", "show")), metavar="list|show")
     parser.add_argument("name", nargs="?", metavar="NAME")
+
+
+def _add_bases(parser: Parser) -> None:
+    actions = ("list", "add", "get", "use", "check")
+    parser.add_argument("what", nargs="?", default="list", type=one_of(actions), metavar="|".join(actions))
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a base; to add: a folder, .safetensors file or OWNER/NAME"
+    )
+    parser.add_argument("--name", dest="as_name", default="", metavar="N", help="what the new base is called")
+    parser.add_argument(
+        "--licence", default="", metavar="TEXT", help="its licence, where you know better than the file"
+    )
+    parser.add_argument("--commercial", action=argparse.BooleanOptionalAction, help="whether its pictures may be sold")
+    parser.add_argument(
+        "--tokenizer", type=path, metavar="FOLDER", help="CLIP's vocab.json and merges.txt, if not here"
+    )
+    kinds = ("epsilon", "v_prediction")
+    parser.add_argument("--prediction", type=one_of(kinds), metavar="|".join(kinds), help="where a file does not say")
+    parser.add_argument("--accept-licence", action="store_true", help="get: you have read its licence, and take it")
+    parser.add_argument("--lora", type=path, metavar="FILE", help="check: one of your LoRAs as well")
+    parser.add_argument("--out", type=path, metavar="DIR", help="check: where the pictures land (default: nowhere)")
 
 
 def _wish(args: argparse.Namespace) -> Wish:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bot.message import Attachment, Inbound, Reply
+from bot.settings import BASE
 from bot.sheets import album
 from bot.wiring import Studio, open_assistant
+from engine import bases
 from engine.bases import Base
 from engine.bases.vocabulary import FILE
 from engine.catalog import LoraCard
@@ -27,6 +29,7 @@ from engine.plans import MAX_COUNT, MAX_SEED, Kind
 
 MARK = "made-by-atelier-demo"
 PICTURES = 12
+SIDES = (256, 512)  # px that the renderer draws well
 NAMES = ("Pip", "Juno", "Otto", "Wilma", "Tilda", "Bruno")
 PLACES = ("at the beach", "in the snow", "at night", "in the city", "on the grass", "at sunset", "in a studio")
 COLOURS = ("teal", "yellow", "pink", "navy", "green", "orange")
@@ -93,8 +96,10 @@ class Stage:
 
 async def play(studio: Studio, seed: int, stage: Stage) -> dict[str, Any]:
     """Hold the conversation; what was made. Raises `Fault` where a line was not answered as a demo has to be."""
-    script = script_for(studio.catalog.list(), held_out(studio.base()), seed)
-    dropped = draw_training_pictures(script.subject, seed, stage.folder / "dropped")
+    base, subjects = studio.base(), held_out(bases.find(BASE))  # the renderer's, whatever draws afterwards
+    cards = tuple(card for card in studio.catalog.list() if card.base == base.name)
+    script = script_for(cards, subjects, seed) if cards else plain_script(subjects, seed)
+    dropped = draw_training_pictures(script.subject, seed, stage.folder / "dropped", _side(base))
     seeds = random.Random(f"pictures {seed}")
     assistant = open_assistant(studio, lambda _: seeds.randrange(MAX_SEED - MAX_COUNT))
     for number, line in enumerate(script.lines):
@@ -143,19 +148,51 @@ def script_for(cards: tuple[LoraCard, ...], subjects: tuple[str, ...], seed: int
     return Script(subject, lines)
 
 
+def plain_script(subjects: tuple[str, ...], seed: int) -> Script:
+    """The lines for a base that no LoRA is made for yet: it draws, learns a subject, and draws that."""
+    dice = random.Random(seed)
+    subject, name = dice.choice(subjects), dice.choice(NAMES)
+    here, there, elsewhere = dice.sample(PLACES, 3)
+    lines = (
+        Line(f"A teapot {here}"),
+        Line(f"Make the background {dice.choice(COLOURS)}"),
+        Line(f"Learn a new subject from these pictures: it is a {subject}. Call it {name}.", drops=True),
+        Line(f"{name} {there}"),
+        Line(f"{name} {elsewhere}"),
+    )
+    return Script(subject, lines)
+
+
+def borrow(name: str, home: Path, into: Path) -> Path:
+    """The demo's home with a person's own base in it, by a link. Raises `UnknownBase`, `Invalid`."""
+    base = bases.find(name, home)
+    base.check_whole()
+    if home / "bases" in base.folder.parents:
+        with writing(into):
+            (into / "bases").mkdir(parents=True, exist_ok=True)
+            (into / "bases" / base.name).symlink_to(base.folder)
+    return into
+
+
 def held_out(base: Base) -> tuple[str, ...]:
     """Single-word subjects that the base was never shown."""
     said = json.loads((base.folder / FILE).read_text("utf-8"))
     return tuple(sorted(noun for noun in said["held_out"] if noun.isalpha()))
 
 
-def draw_training_pictures(subject: str, seed: int, folder: Path) -> tuple[Attachment, ...]:
+def draw_training_pictures(subject: str, seed: int, folder: Path, side: int = SIDES[0]) -> tuple[Attachment, ...]:
     """Twelve pictures of `subject` with their captions, drawn by the renderer that Pocket was made with."""
     words = ["-m", "engine.pocket.scenes", "--subject", subject, "-n", str(PICTURES), "--seed", str(seed)]
+    words += ["--size", str(side)]
     done = subprocess.run([sys.executable, *words, "--out", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Fault("the pictures to learn from could not be drawn", done.stderr.strip()[-300:])
     return tuple(Attachment(name=file.name, data=file.read_bytes()) for file in sorted(folder.iterdir()))
+
+
+def _side(base: Base) -> int:
+    """Pixels a side of the pictures to learn from: the base's own, as far as the renderer's shapes are sharp."""
+    return min(max(base.size.native, SIDES[0]), SIDES[1])
 
 
 def _expected(line: Line, reply: Reply | None) -> Reply:

@@ -76,6 +76,8 @@ class Llm(BaseModel):
 class Settings(BaseSettings):
     """`home` is the one folder that is written to; `base` the base drawn on when none is named.
 
+    `brand_on_non_commercial`: the admin's word that brand work may be made with weights not for commercial use.
+
     `doors` holds the sections as they were said, secrets and all: `door` checks one. Raises `Invalid`.
     """
 
@@ -90,6 +92,7 @@ class Settings(BaseSettings):
 
     home: Path = Path(HOME)
     base: str = BASE
+    brand_on_non_commercial: bool = False
     doors: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     llm: Llm | None = None
 
@@ -240,6 +243,17 @@ def _todo(kind: str, name: str, variable: str, known: tuple[str, ...]) -> str:
         near = get_close_matches(name, known, n=1)
         return f"Did you mean {near[0]}?" if near else f"Remove it; there are {', '.join(known)}."
     return "Correct it there, or run `atelier init`."
+
+
+def choose_base(file: Path, name: str) -> str | None:
+    """Make `name` the base of the settings file; the environment variable that goes before it, if one is set."""
+    write_settings(file, {**read_settings(file), "base": name})
+    return f"{PREFIX}BASE" if os.environ.get(f"{PREFIX}BASE") else None
+
+
+def go_online() -> None:
+    """Take `stay_offline` back for the model hub's library, which has not been imported yet."""
+    os.environ.update(dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "0"))
 
 
 def stay_offline() -> None:

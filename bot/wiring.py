@@ -16,6 +16,7 @@ from bot.history import History, Kept, Memory
 from bot.house import Lookup
 from bot.interpreter import Interpreter, RuleInterpreter
 from bot.message import Door, Inbound
+from bot.policy import Licensed
 from bot.service import Service, seed_of
 from bot.settings import Settings, stay_offline
 from bot.shelf import Shelf
@@ -64,8 +65,13 @@ def open_studio(settings: Settings) -> Studio:
     stay_offline()
     catalog = Catalog(SHIPPED_LORAS, settings.home / "loras")
     store = Store(settings.home)
-    executor = local_executor(catalog, settings.home)
+    executor = licensed(local_executor(catalog, settings.home), settings)
     return Studio(settings, catalog, store, executor, JobQueue(executor, store, catalog))
+
+
+def licensed(executor: Executor, settings: Settings) -> Executor:
+    """The executor behind this house's rule for brand work."""
+    return Licensed(executor, lambda name: bases.find(name, settings.home), settings.brand_on_non_commercial)
 
 
 def open_assistant(studio: Studio, draw_seed: Callable[[Inbound], int] = any_seed) -> Assistant:
@@ -88,7 +94,7 @@ async def open_service(studio: Studio) -> Service:
     store.sweep()
     catalog.sweep()
     executor = WorkerExecutor(SHIPPED_LORAS, settings.home)
-    queue = DurableQueue(JobQueue(executor, store, catalog), database, store, catalog, Planned)
+    queue = DurableQueue(JobQueue(licensed(executor, settings), store, catalog), database, store, catalog, Planned)
     history = Kept(database, store)
     assistant = _assistant(studio, queue, history, seed_of)
     desk = Desk(database, store, history, assistant.answer, doors)

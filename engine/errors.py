@@ -249,6 +249,23 @@ class DiskFull(TryLater):
 
 
 @dataclass(eq=False)
+class NoRoom(TryLater):
+    """Too little disk for what is about to be written; `wanted` and `free` in bytes."""
+
+    folder: str
+    wanted: int
+    free: int
+
+    @property
+    def message(self) -> str:
+        return f"It takes {self.wanted / 1e9:.1f} GB under {self.folder}, and {self.free / 1e9:.1f} GB is free."
+
+    @property
+    def hint(self) -> str:
+        return "Free some space, or name another folder with --home DIR, and ask again."
+
+
+@dataclass(eq=False)
 class OutOfMemory(TryLater):
     what: str
 
@@ -259,6 +276,87 @@ class OutOfMemory(TryLater):
     @property
     def hint(self) -> str:
         return "Ask for a smaller picture or fewer at once, or try again when the machine is less busy."
+
+
+@dataclass(eq=False)
+class BaseTooLarge(TryLater):
+    """A base that does not fit into the memory that is free; `wanted` and `free` in bytes."""
+
+    name: str
+    wanted: int
+    free: int
+    gpu: bool
+
+    @property
+    def message(self) -> str:
+        kind = "GPU memory" if self.gpu else "memory"
+        sizes = f"about {self.wanted / 1e9:.1f} GB of {kind}, and {self.free / 1e9:.1f} GB is free"
+        return f"The base “{self.name}” needs {sizes}, so it is not loaded."
+
+    @property
+    def hint(self) -> str:
+        return "Close other programs, or draw on a smaller base; `atelier bases` says what each needs."
+
+
+@dataclass(eq=False)
+class BaseTaken(UserError):
+    name: str
+
+    @property
+    def message(self) -> str:
+        return f"There is a base named “{self.name}” already."
+
+    @property
+    def hint(self) -> str:
+        return "Choose another: --name NAME."
+
+
+@dataclass(eq=False)
+class Gated(UserError):
+    """A model whose owner gives it to those alone who have accepted its terms on its page."""
+
+    repo: str
+    page: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.repo} is only given to accounts that have accepted its terms."
+
+    @property
+    def hint(self) -> str:
+        return f"Accept them at {self.page}, make a token that may read it, and set HF_TOKEN to it; then ask again."
+
+
+@dataclass(eq=False)
+class Unreachable(TryLater):
+    what: str
+    why: str
+
+    @property
+    def message(self) -> str:
+        return f"{self.what} cannot be reached ({self.why})."
+
+    @property
+    def hint(self) -> str:
+        return "Try again later: what has arrived is kept, and the rest follows."
+
+
+@dataclass(eq=False)
+class NotForBrands(UserError):
+    """Brand work on weights whose licence leaves commercial use out, in a house whose admin has not allowed it."""
+
+    base: str
+    licence: str
+    loras: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        said = f"“{self.base}” is not licensed for commercial use ({self.licence})"
+        return f"{said}, so brand work ({', '.join(self.loras)}) is not made with it here."
+
+    @property
+    def hint(self) -> str:
+        return "Use another base; or an admin sets `brand_on_non_commercial = true` in settings.toml."
 
 
 @dataclass(eq=False)

@@ -11,11 +11,12 @@ import torch
 from PIL import Image, ImageFilter
 
 from engine import bases, recipes
+from engine.bases.memory import check_fits
 from engine.catalog import Catalog
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
-from engine.diffusion.resident import Resident
+from engine.diffusion.resident import Resident, free_memory
 from engine.errors import NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, TrainPlan
@@ -50,6 +51,7 @@ class Runners:
         if self._resident is None or self._resident.base != base:
             base.check_whole()
             self._resident = None  # the old one goes before the new one comes
+            check_fits(base, self._device.type == "cuda", free_memory(self._device))
             dtype = torch.float32 if self._device.type == "cpu" else getattr(torch, base.precision)
             self._resident = Resident(base, self._device, dtype)
         return self._resident

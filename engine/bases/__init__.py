@@ -17,6 +17,7 @@ from engine.plans import brief
 
 SHIPPED = Path(__file__).parent
 MANIFEST = "base.toml"
+Family = Literal["sd", "sdxl"]
 
 
 class Size(BaseModel):
@@ -89,14 +90,18 @@ class Preview(NamedTuple):
 
 
 class Base(BaseModel):
+    """`source` is where its weights come from; `accepted` the day on which the person took its licence, if asked."""
+
     model_config = ConfigDict(frozen=True)
 
     name: str
     folder: Path
     title: str
-    family: Literal["sd", "sdxl"]
+    family: Family
     licence: str
     commercial: bool
+    source: str = ""
+    accepted: str = ""
     size: Size
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the UNet on a GPU; on a CPU it is float32
     defaults: Defaults

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from engine.bases import Base
+from engine.bases import Base, memory
 from engine.diffusion import families
 from engine.diffusion.families import Conditioning, Parts
 from engine.diffusion.rack import Rack
@@ -87,6 +87,11 @@ class Resident:
             return layers
 
         return self._loras.get(ref.sha256, load)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that the device can still give; None where it does not say."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.free_memory()
 
 
 class Cache(Generic[Key, Held]):

@@ -1,0 +1,271 @@
+"""A person's model becomes a base: a folder in diffusers' layout, or a single-file checkpoint, gets its base.toml.
+
+It is put together under HOME/bases/.new and appears in HOME/bases/NAME by one rename, or not at all.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import tomli_w
+
+from engine import bases
+from engine.bases import MANIFEST, Base, Family
+from engine.bases.header import Header, read_header
+from engine.bases.layouts import SINGLE, Layout, Prediction, layouts, prediction, recognise
+from engine.bases.tokenizers import find_words, write_words
+from engine.errors import BaseTaken, Fault, Invalid, NoRoom
+from engine.files import read_bounded, reason, sync_folder, writing
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NEW = ".new"
+MARGIN = 1_000_000_000  # bytes of disk that are left free
+MAX_CONFIG = 2_000_000  # bytes
+REFUSED = 3  # exit code of the conversion: the file's fault, and the last line says which
+PIPELINES: dict[str, Family] = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
+PARTS: dict[Family, tuple[str, ...]] = {
+    "sd": ("unet", "vae", "text_encoder"),
+    "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2"),
+}
+TOKENIZERS: dict[Family, tuple[str, ...]] = {"sd": ("tokenizer",), "sdxl": ("tokenizer", "tokenizer_2")}
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+COMMERCIAL = {  # licences, as model cards name them, that let pictures be sold
+    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "openrail", "openrail++", "creativeml-openrail-m",
+    "bigscience-openrail-m",
+}  # fmt: skip
+UNKNOWN = "unknown"
+
+
+class Terms(NamedTuple):
+    """What a person may do with a base; `accepted` is the day on which somebody took the licence, or empty."""
+
+    licence: str
+    commercial: bool
+    source: str
+    accepted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a base is to be added; None and "" are not said."""
+
+    name: str = ""
+    licence: str = ""
+    commercial: bool | None = None
+    tokenizer: Path | None = None
+    prediction: Prediction | None = None
+
+    def terms(self, stated: str, source: str, accepted: str = "") -> Terms:
+        """The person's word goes before what the file or the model card states; unknown is not commercial."""
+        licence = self.licence or stated or UNKNOWN
+        free = licence.strip().lower() in COMMERCIAL if self.commercial is None else self.commercial
+        return Terms(licence, free, source, accepted)
+
+
+def add(path: Path, wanted: Wanted, home: Path, single: Path = SINGLE) -> Base:
+    """The base made of a folder in diffusers' layout, or of a single-file checkpoint. Raises `Invalid`, `NoRoom`."""
+    if not path.exists():
+        raise Invalid(str(path), "there is no such file or folder", "Check the path.")
+    name = free_name(wanted.name or path.stem, home)
+    return add_folder(path, name, wanted, home) if path.is_dir() else add_file(path, name, wanted, home, single)
+
+
+def add_file(file: Path, name: str, wanted: Wanted, home: Path, single: Path = SINGLE) -> Base:
+    """A checkpoint of the original layout, converted by diffusers in a process of its own, without a network."""
+    header = read_header(file)
+    layout = recognise(header, file.name, layouts(single))
+    predicts = prediction(header, file.name, layout, wanted.prediction)
+    configs = {part: _config(layout.folder / f"{part}.json") for part in (*layout.parts, "scheduler")}
+    installed = tuple(bases.find(one, home).folder for one in bases.names(home))
+    words = find_words(int(configs["text_encoder"]["vocab_size"]), wanted.tokenizer, installed)
+    check_room(home, header.size)
+    with _staged(name, home) as folder:
+        for tokenizer, pad in layout.tokenizers.items():
+            write_words(folder / tokenizer, words, pad)
+        for part in layout.parts:
+            _write_json(folder / part / "config.json", configs[part])
+        _write_json(folder / "scheduler" / "scheduler_config.json", _scheduled(configs["scheduler"], header, predicts))
+        _convert(file, folder)
+        native = layout.size.model_copy(update={"native": 512}) if _is_base_of_2(layout, predicts) else layout.size
+        terms = wanted.terms(header.metadata.get("modelspec.license", ""), file.name)
+        sizes, defaults = native.model_dump(exclude_defaults=True), layout.defaults.model_dump()
+        _write_manifest(folder, name, layout.family, terms, {"size": sizes, "defaults": defaults})
+    return bases.find(name, home)
+
+
+def add_folder(folder: Path, name: str, wanted: Wanted, home: Path, terms: Terms | None = None) -> Base:
+    """A folder in diffusers' layout, copied (linked where the disk can) under plain names. Raises `Invalid`."""
+    family = family_of(_config(folder / "model_index.json"), folder.name)
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    files = chosen(names, family, folder.name, half=False)
+    _check_latents(folder)
+    for source in files:
+        if source.endswith(".safetensors"):
+            read_header(folder / source)
+    check_room(home, sum((folder / source).stat().st_size for source in files))
+    with _staged(name, home) as new:
+        for source, target in files.items():
+            (new / target).parent.mkdir(parents=True, exist_ok=True)
+            _link((folder / source).resolve(), new / target)
+        said = terms or wanted.terms("", str(folder))
+        _write_manifest(new, name, family, said, _sizes(folder, family))
+    return bases.find(name, home)
+
+
+def family_of(index: Mapping[str, Any], name: str) -> Family:
+    """By the pipeline that a model_index.json names."""
+    pipeline = str(index.get("_class_name"))
+    if pipeline not in PIPELINES:
+        todo = f"Those are drawn with: {', '.join(PIPELINES)}."
+        raise Invalid(name, f"it is made for {pipeline[:60]}, which is not drawn with yet", todo)
+    return PIPELINES[pipeline]
+
+
+def chosen(names: Iterable[str], family: Family, model: str, half: bool) -> dict[str, str]:
+    """Of a model's files those that a base needs, each with its name there. Raises `Invalid`, naming what is missing.
+
+    Weights are safetensors alone. Where a part is there in two precisions, `half` takes the smaller one.
+    """
+    there = set(names)
+    files = {"scheduler/scheduler_config.json": "scheduler/scheduler_config.json"}
+    for part in PARTS[family]:
+        files |= {f"{part}/config.json": f"{part}/config.json"} | _weights(there, part, model, half)
+    for folder in TOKENIZERS[family]:
+        found = [f"{folder}/{file}" for file in TOKENIZER_FILES if f"{folder}/{file}" in there]
+        if not {f"{folder}/tokenizer.json", f"{folder}/vocab.json"} & set(found):
+            raise Invalid(model, f"it lacks {folder}/vocab.json", "Get the whole model in diffusers' layout.")
+        files |= {file: file for file in found}
+    if missing := sorted(set(files) - there):
+        raise Invalid(model, f"it lacks {', '.join(missing)}", "Get the whole model in diffusers' layout.")
+    return files
+
+
+def free_name(said: str, home: Path) -> str:
+    """`said` as the name of a base. Raises `Invalid` for none, `BaseTaken` where there is one."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")[:64].strip("-_")
+    if not NAME.fullmatch(name):
+        raise Invalid("--name", f"“{said[:60]}” is no name", "Use letters, digits, - and _.")
+    if name in bases.names(home):
+        raise BaseTaken(name)
+    return name
+
+
+def check_room(home: Path, wanted: int) -> None:
+    """Raise `NoRoom` unless so many bytes, and a margin, are free where the home is."""
+    folder = next(one for one in (home, *home.parents) if one.exists())
+    free = shutil.disk_usage(folder).free
+    if wanted + MARGIN > free:
+        raise NoRoom(str(home), wanted, free)
+
+
+def _weights(there: set[str], part: str, model: str, half: bool) -> dict[str, str]:
+    """The files of one part's weights: in one file, in shards with their index, or in one file of half precision."""
+    stem = f"{part}/{'model' if part.startswith('text') else 'diffusion_pytorch_model'}"
+    whole, short, index = f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.json"
+    if short in there and (half or (whole not in there and index not in there)):
+        return {short: whole}
+    if whole in there:
+        return {whole: whole}
+    if index in there:
+        shard = re.compile(re.escape(stem) + r"-\d{5}-of-\d{5}\.safetensors")
+        return {index: index} | {file: file for file in sorted(there) if shard.fullmatch(file)}
+    pickled = any(file.startswith(f"{part}/") and file.endswith(".bin") for file in there)
+    why = f"its {part} is there as a pickle alone, which is not opened" if pickled else f"it lacks {whole}"
+    raise Invalid(model, why, "Get the model with its .safetensors files.")
+
+
+def _is_base_of_2(layout: Layout, predicts: Prediction) -> bool:
+    return len(layout.predictions) > 1 and predicts == "epsilon"
+
+
+def _scheduled(config: dict[str, Any], header: Header, predicts: Prediction) -> dict[str, Any]:
+    """With what the UNet predicts; a tensor named `ztsnr` says that training ended in pure noise (arXiv:2305.08891)."""
+    zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if "ztsnr" in header.tensors else {}
+    return {**config, "prediction_type": predicts, **zero}
+
+
+def _convert(file: Path, folder: Path) -> None:
+    words = [sys.executable, "-m", "engine.diffusion.single_file", str(file.absolute()), str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+    if done.returncode == REFUSED:
+        raise Invalid(file.name, lines[-1], "Get the file anew, or the same model in diffusers' layout.")
+    if done.returncode:
+        raise Fault("the checkpoint could not be converted", lines[-1][:300])
+
+
+def _sizes(folder: Path, family: Family) -> dict[str, Any]:
+    """Its native size from its configuration; the rest as its layout has it, where that has the same size."""
+    unet, vae = _config(folder / "unet" / "config.json"), _config(folder / "vae" / "config.json")
+    scale = 2 ** (len(vae["block_out_channels"]) - 1)
+    native = int(unet.get("sample_size") or 64) * scale
+    near = min((one for one in layouts() if one.family == family), key=lambda one: abs(one.size.native - native))
+    plain = {"native": native, "multiple": scale * 8, "min": max(native // 2, scale * 8), "max": native * 2}
+    size = near.size.model_dump(exclude_defaults=True) if near.size.native == native else plain
+    return {"size": size, "defaults": near.defaults.model_dump()}
+
+
+def _check_latents(folder: Path) -> None:
+    unet, vae = _config(folder / "unet" / "config.json"), _config(folder / "vae" / "config.json")
+    takes, gives = unet.get("in_channels"), vae.get("latent_channels")
+    if takes != gives:
+        why = f"its UNet takes {takes} channels where its autoencoder gives {gives}: an inpainting or editing model"
+        raise Invalid(folder.name, why, "Add the plain model: masks and edits work with it.")
+
+
+def _write_manifest(folder: Path, name: str, family: Family, terms: Terms, rest: Mapping[str, Any]) -> None:
+    facts = {"name": name, "title": name, "family": family, "licence": terms.licence, "commercial": terms.commercial}
+    more = {key: value for key, value in (("source", terms.source), ("accepted", terms.accepted)) if value}
+    (folder / MANIFEST).write_text(tomli_w.dumps({**facts, **more, **rest}), "utf-8")
+
+
+@contextmanager
+def _staged(name: str, home: Path) -> Generator[Path]:
+    """A folder to fill, which is HOME/bases/NAME when the block has ended well, and nowhere when it has not."""
+    root = home / "bases"
+    folder = root / NEW / f"{name}-{secrets.token_hex(4)}"
+    with writing(root):
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+            if (root / name).exists():
+                raise BaseTaken(name)
+            folder.rename(root / name)
+            sync_folder(root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(read_bounded(path, MAX_CONFIG))
+    except FileNotFoundError:
+        todo = "Name a model in diffusers' layout, or a .safetensors checkpoint."
+        raise Invalid(str(path.parent), f"there is no {path.name} in it", todo) from None
+    except (OSError, ValueError, RecursionError) as error:
+        why = reason(error) if isinstance(error, OSError | ValueError) else "it is nested too deeply"
+        raise Invalid(str(path), f"it cannot be read ({why})", "Get it anew.") from None
+    if not isinstance(said, dict):
+        raise Invalid(str(path), "it holds no configuration", "Get it anew.")
+    return cast(dict[str, Any], said)
+
+
+def _write_json(path: Path, said: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(said, indent=1), "utf-8")

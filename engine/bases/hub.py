@@ -1,0 +1,118 @@
+"""A model of the Hugging Face hub becomes a base. The one place that uses a network, and only when a person says `get`.
+
+Safetensors and configuration alone are fetched, never code and never a pickle. What has arrived stays in
+HOME/bases/.new until all of it has, so that a second try goes on where the first one broke off.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engine.bases import Base
+from engine.bases.adding import NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, family_of, free_name
+from engine.errors import Gated, Invalid, Unreachable
+from engine.files import writing
+
+REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+INDEX = "model_index.json"
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the hub says of a model at one commit: `files` by name with their bytes, its licence, its page."""
+
+    repo: str
+    commit: str
+    licence: str
+    page: str
+    files: dict[str, int]
+
+
+def is_repo(said: str) -> bool:
+    """Whether it has the form OWNER/NAME, and is no path that is there."""
+    return bool(REPO.fullmatch(said)) and not Path(said).exists()
+
+
+def ask(repo: str) -> Offer:
+    """What the hub says of `repo`. Raises `Invalid` (there is none), `Gated`, `Unreachable`."""
+    if not REPO.fullmatch(repo):
+        raise Invalid("get", f"“{repo[:60]}” is no model of the hub", "Say OWNER/NAME, as its page has it.")
+    import huggingface_hub as library
+
+    hub: Any = library
+    api = hub.HfApi()
+    page = f"{api.endpoint}/{repo}"
+    with _told(repo, page):
+        info = api.model_info(repo, files_metadata=True)
+    card: Any = info.card_data or {}
+    names = card.get("license_name") if card.get("license") in (None, "other") else card.get("license")
+    licence = ", ".join(names) if isinstance(names, list) else str(names or UNKNOWN)  # pyright: ignore
+    files = {str(file.rfilename): int(file.size or 0) for file in info.siblings or ()}
+    return Offer(repo, str(info.sha), licence, page, files)
+
+
+def get(offer: Offer, wanted: Wanted, home: Path, note: Note) -> Base:
+    """Download what a base needs of the model, and make it one. Raises `Gated`, `Unreachable`, `NoRoom`, `Invalid`.
+
+    Whoever calls this has the person's word for the licence.
+    """
+    name = free_name(wanted.name or offer.repo.partition("/")[2], home)
+    if INDEX not in offer.files:
+        todo = "Download its .safetensors checkpoint yourself, and `atelier bases add FILE`."
+        raise Invalid(offer.repo, "it has no diffusers layout", todo)
+    folder = home / "bases" / NEW / f"{offer.repo.replace('/', '--')}-{offer.commit[:12]}"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    family = family_of(json.loads(_fetched(offer, INDEX, folder).read_bytes()), offer.repo)
+    files = chosen(offer.files, family, offer.repo, half=True)
+    missing = [file for file in files if not (folder / file).exists()]
+    check_room(home, sum(offer.files[file] for file in missing))
+    for number, file in enumerate(files, 1):
+        if file in missing:
+            note(f"{number}/{len(files)} {file} ({offer.files[file] / 1e6:,.1f} MB)")
+            _fetched(offer, file, folder)
+    said = wanted.terms(offer.licence, f"{offer.repo}@{offer.commit}", datetime.now(UTC).date().isoformat())
+    base = add_folder(folder, name, wanted, home, said)
+    with writing(folder):
+        shutil.rmtree(folder)
+    return base
+
+
+def _fetched(offer: Offer, file: str, folder: Path) -> Path:
+    import huggingface_hub as library
+
+    hub: Any = library
+    with _told(offer.repo, offer.page), writing(folder):
+        return Path(hub.hf_hub_download(offer.repo, file, revision=offer.commit, local_dir=folder))
+
+
+@contextmanager
+def _told(repo: str, page: str) -> Generator[None]:
+    """Turn what the hub's library raises inside into ours."""
+    import huggingface_hub.errors as library
+
+    errors: Any = library
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise Gated(repo, page) from None
+    except errors.RepositoryNotFoundError:
+        todo = f"Check the name at {page}; for a private one set HF_TOKEN."
+        raise Invalid(repo, "there is no such model, or it is private", todo) from None
+    except errors.HfHubHTTPError as error:
+        if getattr(error.response, "status_code", 0) in (401, 403):
+            raise Gated(repo, page) from None
+        raise Unreachable(repo, _brief(error)) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HTTPError) as error:
+        raise Unreachable(repo, _brief(error)) from None
+
+
+def _brief(error: Any) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
