@@ -581,7 +581,7 @@ async def test_a_file_that_grows_beyond_the_limit_is_left_and_so_are_the_files_a
     assert "honest.png" not in [name for name, _ in world.slack.fetched]
     (told,) = world.slack.screen("D1", "1.0")
     assert told.splitlines() == [
-        f"I could not read big.png, honest.png: {door_module.LARGE}",
+        "I could not read big.png, honest.png: larger than 0 MB.",
         f"38.png, 39.png: {door_module.TOO_MANY}",
     ]
 

@@ -550,6 +550,7 @@ async def test_a_reply_verifies_with_the_package_by_the_first_secret() -> None:
         "error": None,
         "lora": None,
         "pictures": [{"sha256": "ab", "png": base64.b64encode(PNG).decode(), "recipe": {"seed": 7}}],
+        "files": [],
     }
     assert ref == headers["webhook-id"]
     assert headers["Content-Type"] == "application/json"
