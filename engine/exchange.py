@@ -9,7 +9,7 @@ came, byte for byte, so that its hash is the one that its maker published.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, cast
@@ -22,7 +22,7 @@ from engine.catalog import DEFAULT_WEIGHTS, Catalog, LoraCard
 from engine.errors import Invalid, WrongBase
 from engine.files import read_bounded, reason
 from engine.lora.read import MAX_HEADER, MAX_RANK, Factors, LoraFile, read
-from engine.lora.write import Dialect, write
+from engine.lora.write import IN_A_UNET, Dialect, is_in, network, relabelled, write
 from engine.plans import KINDS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
 
 MAX_SIDECAR = 1_000_000  # bytes
@@ -30,6 +30,14 @@ MAX_CONFIG = 100_000  # bytes of a base's unet/config.json
 LONGEST = 1_000  # characters of a line that is kept
 PERMISSIVE = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "bsd-3-clause")  # licences that allow commercial use
 FAMILIES = (("sdxl", "sdxl"), ("stable-diffusion-xl", "sdxl"), ("sd_v1", "sd"), ("stable-diffusion-v1", "sd"))
+NETWORK = (
+    "ss_network_module",
+    "ss_network_dim",
+    "ss_network_alpha",
+    "ss_network_args",
+    "lora_adapter_metadata",
+    "format",
+)
 MATTERS = (  # metadata that `inspect` shows
     "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args",
     "ss_output_name", "ss_sd_model_name", "ss_resolution", "ss_steps", "ss_epoch", "ss_num_train_images",
@@ -167,9 +175,25 @@ def dialect_of(data: bytes) -> str:
     return next((whose for start, whose in DIALECTS if keys[0].startswith(start)), "unknown")
 
 
+def pairs(file: LoraFile) -> Iterator[tuple[str, Factors]]:
+    """Its plain LoRA layers, which have a rank and an alpha; other kinds have neither."""
+    for name, layer in file.layers.items():
+        if isinstance(layer, Factors):  # pyright: ignore[reportUnnecessaryIsInstance]
+            yield name, layer
+
+
+def all_pairs(file: LoraFile, name: str) -> dict[str, Factors]:
+    """Its layers, where all are plain LoRA layers of the UNet. `Invalid` else."""
+    found = dict(pairs(file))
+    if len(found) < len(file.layers) or not all(IN_A_UNET.match(layer) for layer in found):
+        why = "it has more than plain LoRA layers of the UNet, which can neither be renamed nor joined yet"
+        raise Invalid(f"LoRA {name}", why, "Export it under the names that it came with.")
+    return found
+
+
 def context_width(file: LoraFile) -> int | None:
     """The width of the text that its cross-attention reads: 768 in SD 1.x, 2048 in SDXL. None if it changes none."""
-    widths = (plain.down.shape[1] for name, plain in file.layers.items() if re.search(r"attn2_to_[kv]$", name))
+    widths = (factors.down.shape[1] for name, factors in pairs(file) if re.search(r"attn2_to_[kv]$", name))
     return next(widths, None)
 
 
@@ -204,7 +228,7 @@ def base_for(arrival: Arrival, usual: Base, home: Path | None) -> Base:
 def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
     """Put it into the catalog. Raises `NameTaken`, `ShippedName` and `Invalid`, and nothing is changed then."""
     told, kind = arrival.told, arrival.kind or "style"
-    alphas = Counter(factors.alpha for factors in arrival.file.layers.values())
+    alphas = Counter(factors.alpha for _, factors in pairs(arrival.file)) or Counter([float(arrival.file.rank)])
     licence = _line(arrival.wish.licence) or told.licence or "unstated"
     said: dict[str, Any] = {
         "title": told.title or arrival.name.replace("-", " ").replace("_", " ").capitalize(),
@@ -231,8 +255,9 @@ def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
 def exported(card: LoraCard, data: bytes, dialect: Dialect = "kohya", scrub: bool = False) -> tuple[bytes, bytes]:
     """The file that other programs read, and AUTOMATIC1111's side-car to lie beside it as JSON.
 
-    The layers are the catalog's bit for bit. Without `scrub` the metadata that came with the file goes along; with it
-    only what is needed to use the file does: no captions, folder names, tag frequencies, comments or paths.
+    The tensors are the catalog's bit for bit; where they have those names already, whatever they are. Without `scrub`
+    the metadata that came with the file goes along; with it only what is needed to use the file does: no captions,
+    folder names, tag frequencies, comments or paths.
     """
     file = read(data, card.name)
     facts = {
@@ -241,10 +266,13 @@ def exported(card: LoraCard, data: bytes, dialect: Dialect = "kohya", scrub: boo
         "weight": f"{card.weight:g}", "steps": str(card.steps or ""), "pictures": str(card.pictures or ""),
     }  # fmt: skip
     facts = {name: text for name, text in facts.items() if text}
-    try:
-        written = write(file.layers, facts, dialect, {} if scrub else file.metadata, exact=True, scrub=scrub)
-    except ValueError as error:
-        raise Invalid(f"LoRA {card.name}", str(error), "Export it with --format kohya.") from None
+    kept = {key: text for key, text in file.metadata.items() if not scrub or key in NETWORK}
+    if dialect == "kohya":
+        kept.pop("lora_adapter_metadata", None)  # beside alphas, diffusers refuses it
+    if is_in(data, dialect):
+        written = relabelled(data, facts, network(dict(pairs(file))) | kept, scrub)
+    else:
+        written = write(all_pairs(file, card.name), facts, dialect, kept, exact=True, scrub=scrub)
     if int.from_bytes(written[:8], "little") > MAX_HEADER:
         why = "what it says of its training is longer than other programs read"
         raise Invalid(f"LoRA {card.name}", why, "Export it with --scrub, which leaves that out.")
@@ -266,11 +294,11 @@ def sidecar_of(card: LoraCard) -> bytes:
 
 def unlike_rank(data: bytes) -> bool:
     """Whether a layer's alpha is not its rank: in diffusers' names only `lora_adapter_metadata` says so."""
-    return any(factors.alpha != factors.rank for factors in read(data, "").layers.values())
+    return any(factors.alpha != factors.rank for _, factors in pairs(read(data, "")))
 
 
 def has_many_alphas(data: bytes) -> bool:
-    return len({factors.alpha for factors in read(data, "").layers.values()}) > 1
+    return len({factors.alpha for _, factors in pairs(read(data, ""))}) > 1
 
 
 # Several into one
@@ -310,7 +338,8 @@ def merge(stack: LoraStack, name: str, catalog: Catalog, replace: bool = False) 
     for card in cards[1:]:
         if card.base != cards[0].base:
             raise WrongBase(card.name, cards[0].base, f"it was made for {card.base}, unlike {cards[0].name}")
-    layers = merged([(read(catalog.weights(ref), ref.name).layers, ref.weight) for ref in stack.refs])
+    files = {ref: read(catalog.weights(ref), ref.name) for ref in stack.refs}
+    layers = merged([(all_pairs(file, ref.name), ref.weight) for ref, file in files.items()])
     trigger, left_out = _fitting(" ".join(_phrase(card) for card in sorted(cards, key=_is_subject)), " ")
     licences = {card.licence for card in cards}
     said: dict[str, Any] = {

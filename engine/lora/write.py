@@ -65,17 +65,49 @@ def write(
     """
     tensors = _kohya(layers, exact) if dialect == "kohya" else _diffusers(layers, exact)
     body = b"".join(tensor.tobytes() for tensor in tensors.values())
-    said = dict(kept or {}) | _metadata(layers, facts, hashlib.sha256(body).hexdigest(), scrub)
+    said = dict(kept or {}) | network(layers) | _metadata(facts, hashlib.sha256(body).hexdigest(), scrub)
     said.pop("lora_adapter_metadata", None)  # of the file that it was
     if dialect == "diffusers":
         said |= {"format": "pt", "lora_adapter_metadata": json.dumps(_adapter(layers))}
-    header: dict[str, object] = {"__metadata__": dict(sorted(said.items()))}
+    header: dict[str, object] = {}
     at = 0
     for key, tensor in tensors.items():
         dtype = "F16" if tensor.itemsize == 2 else "F32"
         header[key] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, at + tensor.nbytes]}
         at += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
+    return _framed(header, said, body)
+
+
+def relabelled(data: bytes, facts: Mapping[str, str], kept: Mapping[str, str], scrub: bool = False) -> bytes:
+    """The very tensors of a file that `read` took, whatever they are, with our metadata over `kept`."""
+    length = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    header.pop("__metadata__", None)
+    return _framed(header, dict(kept) | _metadata(facts, hashlib.sha256(body).hexdigest(), scrub), body)
+
+
+def is_in(data: bytes, dialect: Dialect) -> bool:
+    """Whether all keys of a file that `read` took are of that dialect, as `write` writes it."""
+    length = int.from_bytes(data[:8], "little")
+    keys = [key for key in json.loads(data[8 : 8 + length]) if key != "__metadata__"]
+    if dialect == "kohya":
+        return all(key.startswith(("lora_unet_", "lora_te")) for key in keys)
+    peft = (".lora_A.weight", ".lora_B.weight")
+    return all(key.startswith(("unet.", "text_encoder")) and key.endswith(peft) for key in keys)
+
+
+def network(layers: Mapping[str, Factors]) -> dict[str, str]:
+    """What kohya's metadata says of the layers themselves."""
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": _one({factors.rank for factors in layers.values()}),
+        "ss_network_alpha": _one({factors.alpha for factors in layers.values()}),
+        "ss_network_args": "{}",
+    }
+
+
+def _framed(tensors: Mapping[str, object], said: Mapping[str, str], body: bytes) -> bytes:
+    text = json.dumps({"__metadata__": dict(sorted(said.items())), **tensors}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + body
 
@@ -141,7 +173,7 @@ def _narrow(key: str, values: NDArray[np.float32], exact: bool) -> NDArray[np.fl
     return half
 
 
-def _metadata(layers: Mapping[str, Factors], facts: Mapping[str, str], digest: str, scrub: bool) -> dict[str, str]:
+def _metadata(facts: Mapping[str, str], digest: str, scrub: bool) -> dict[str, str]:
     family, trigger = facts["family"], facts.get("trigger", "")
     said = {key: facts[fact] for fact, keys in SAID.items() if facts.get(fact) for key in keys}
     if trigger and not scrub:  # AUTOMATIC1111 offers the words of this table
@@ -155,12 +187,8 @@ def _metadata(layers: Mapping[str, Factors], facts: Mapping[str, str], digest: s
         "sshs_model_hash": digest,
         "ss_v2": "False",
         "ss_base_model_version": VERSIONS[family],
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": _one({factors.rank for factors in layers.values()}),
-        "ss_network_alpha": _one({factors.alpha for factors in layers.values()}),
-        "ss_network_args": "{}",
     }
-    return dict(sorted(said.items()))
+    return said
 
 
 def _one(values: set[int] | set[float]) -> str:

@@ -200,10 +200,10 @@ def test_a_value_that_fp16_would_round_goes_out_whole(catalog: Catalog, home: Pa
     fine = Factors(np.full((2, 16), 0.1, "f4"), np.full((8, 2), 0.5, "f4"), 2.0)
     data = write({PATHS[0]: fine}, {"family": "sd"}, exact=True)
     card = brought(catalog, home, data)
-    tensors = load(exchange.exported(card, data)[0])
-    assert sorted((key.rsplit(".", 2)[1], str(one.dtype)) for key, one in tensors.items() if "alpha" not in key) == [
-        ("lora_down", "float32"),
-        ("lora_up", "float16"),
+    tensors = load(exchange.exported(card, data, "diffusers")[0])
+    assert sorted((key.rsplit(".", 2)[1], str(one.dtype)) for key, one in tensors.items()) == [
+        ("lora_A", "float32"),
+        ("lora_B", "float16"),
     ]
 
 
@@ -372,3 +372,15 @@ def test_a_merged_stack_is_a_lora_of_the_catalog(catalog: Catalog, home: Path) -
     brought(catalog, home, write({PATHS[0]: factors(4, 4.0, wide=32)}, {"family": "sdxl"}), name="wide")
     with pytest.raises(WrongBase):
         exchange.merge(LoraStack((catalog.ref("a"), catalog.ref("wide"))), "c", catalog)
+
+
+def test_a_file_that_has_those_names_already_keeps_its_tensors_whatever_they_are(catalog: Catalog, home: Path) -> None:
+    fine = {PATHS[0]: Factors(np.full((2, 16), 0.1, "f4"), np.full((8, 2), 0.5, "f4"), 2.0)}
+    for dialect in ("kohya", "diffusers"):
+        data = write(fine, {"family": "sd"}, dialect, exact=True)
+        card = brought(catalog, home, data, name=dialect)
+        written, _ = exchange.exported(card, data, dialect, scrub=True)
+        ends = [8 + int.from_bytes(one[:8], "little") for one in (data, written)]
+        assert data[ends[0] :] == written[ends[1] :]
+        table = ("lora_adapter_metadata" in said_by(data), "lora_adapter_metadata" in said_by(written))
+        assert table == ((dialect == "diffusers"),) * 2
