@@ -20,6 +20,8 @@ try:
     from bot.sizes import ASPECTS, RATIO
     from bot.wiring import Studio, open_studio
     from engine.errors import AtelierError, Cancelled, Fault, Invalid
+    from engine.exchange import Wish as ImportWish
+    from engine.lora.write import DIALECTS
     from engine.plans import DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
     from engine.recipes import VERSION
 except KeyboardInterrupt:  # these take a moment, in which nothing has been begun
@@ -135,14 +137,26 @@ async def _train(studio: Studio, args: argparse.Namespace, terminal: Terminal) -
 
 
 async def _loras(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
-    if args.what == "show":
-        if args.name is None:
+    match args.what or "list":
+        case "show" if args.name is None:
             raise Invalid("loras show", "which one is not said", "`atelier loras` lists what there is.")
-        loras.show_lora(studio, args.name, terminal)
-    elif args.name is not None:
-        raise Invalid("loras list", f"it takes no name (“{args.name}”)", f"`atelier loras show {args.name}` shows one.")
-    else:
-        loras.list_loras(studio, terminal)
+        case "show":
+            loras.show_lora(studio, args.name, terminal)
+        case "inspect":
+            await loras.inspect(studio, args.file, terminal)
+        case "import":
+            given = {name: getattr(args, name) for name in ImportWish.__slots__}
+            await loras.take_in(studio, args.file, ImportWish(**given), terminal)
+        case "export":
+            given = {name: getattr(args, name) for name in loras.Shipment.__slots__}
+            loras.send_out(studio, loras.Shipment(**given), terminal)
+        case "merge":
+            loras.merge(studio, args.loras, args.name, args.replace, terminal)
+        case _ if getattr(args, "name", None) is not None:
+            todo = f"`atelier loras show {args.name}` shows one."
+            raise Invalid("loras list", f"it takes no name (“{args.name}”)", todo)
+        case _:
+            loras.list_loras(studio, terminal)
 
 
 async def _bases(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> int | None:
@@ -223,7 +237,7 @@ def _parser() -> Parser:
     _add_grid(command("grid", _grid, "Compare weights of one LoRA: a labelled sheet, weights across, seeds down."))
     _add_why(command("why", _why, "Show what each LoRA does to a picture: a sheet of it without each of them."))
     _add_train(command("train", _train, "Train a LoRA from a folder of 4 to 30 pictures."))
-    _add_loras(command("loras", _loras, "List the LoRAs, or show one."))
+    _add_loras(command("loras", _loras, "List the LoRAs, show one, take files in and write them out."), common)
     _add_bases(command("bases", _bases, "List the base models; add one, download one, choose one, check one."))
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
     service = command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks.")
@@ -312,9 +326,43 @@ def _add_train(parser: Parser) -> None:
     parser.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
 
 
-def _add_loras(parser: Parser) -> None:
-    parser.add_argument("what", nargs="?", default="list", type=one_of(("list", "show")), metavar="list|show")
-    parser.add_argument("name", nargs="?", metavar="NAME")
+def _add_loras(parser: Parser, common: Parser) -> None:
+    parts = parser.add_subparsers(dest="what", metavar="list|show|inspect|import|export|merge")
+
+    def part(name: str, text: str) -> Parser:
+        return parts.add_parser(name, help=text, description=text, parents=[common])
+
+    part("list", "List the LoRAs.").add_argument("name", nargs="?", help=argparse.SUPPRESS)
+    part("show", "Show one.").add_argument("name", nargs="?", metavar="NAME")
+    source = "a .safetensors file, or an https:// address of one"
+    part("inspect", "Say what a LoRA file is, and take nothing in.").add_argument("file", metavar="FILE", help=source)
+    _add_import(part("import", "Take a LoRA file in, byte for byte."), source)
+    _add_export(part("export", "Write a LoRA as a file that other programs read."))
+    merge = part("merge", "Save a stack as one LoRA; it draws the same.")
+    merge.add_argument("loras", nargs="+", metavar="NAME:WEIGHT")
+    merge.add_argument("--name", required=True, help="what the new one is called")
+    merge.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
+
+
+def _add_import(parser: Parser, source: str) -> None:
+    parser.add_argument("file", metavar="FILE", help=f"{source}; FILE.json and a picture beside it are read too")
+    parser.add_argument("--name", help="what it is called here (default: what the file says)")
+    parser.add_argument("--kind", type=one_of(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--trigger", metavar="T", help="the word that calls it (default: what the file says)")
+    parser.add_argument("--licence", metavar="L", help="for example Apache-2.0 (default: what the file says)")
+    parser.add_argument("--base", metavar="NAME", help="the base that it is for (default: one that it fits)")
+    parser.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
+
+
+def _add_export(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--format", dest="dialect", default="kohya", type=one_of(DIALECTS), metavar="FORMAT",
+                        help="kohya (default; every program reads it) or diffusers")  # fmt: skip
+    parser.add_argument(
+        "--out", type=path, required=True, metavar="FILE", help="a .safetensors file; FILE.json beside it"
+    )
+    parser.add_argument("--scrub", action="store_true", help="leave out captions, folder names and tag frequencies")
+    parser.add_argument("--replace", action="store_true", help="write over files that are there")
 
 
 def _add_bases(parser: Parser) -> None:

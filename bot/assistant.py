@@ -1,6 +1,7 @@
 """The whole product in one function: a message in, replies out, the last of them the only one without `progress`."""
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
@@ -14,7 +15,8 @@ from bot.conversation import Conversation, Planned, Shot
 from bot.history import History
 from bot.intent import BRAND, AskBack, Change, Intent, Question, Setting, StyleTransfer, Train
 from bot.interpreter import Interpreter, pictures
-from bot.message import Inbound, Press, Reply
+from bot.message import Inbound, Press, Reply, Sent
+from bot.newcomers import brings_a_lora, parcels, taken_in
 from bot.planner import Picture, brand_card, emphasised, plan_for
 from bot.presses import ANOTHER, NOTHING_TO_STOP, STOPPED, TRAIN, asks_to_stop, gathered, picked
 from bot.rules.answers import completed
@@ -42,6 +44,7 @@ class Queue(Protocol):
     async def cancel(self, key: str, owner: str) -> bool: ...
     async def cancel_latest(self, thread: str, owner: str) -> bool: ...
     async def keep(self, png: bytes, stem: str) -> SavedPicture: ...
+    async def keep_file(self, data: bytes, name: str) -> Path: ...
 
 
 def any_seed(_: Inbound) -> int:
@@ -115,6 +118,9 @@ class Assistant:
         message = completed(talk.asked, inbound)
         if talk.here.trains and pictures(message) and not message.text.strip():
             message = message.model_copy(update={"text": TRAIN})
+        if brings_a_lora(message):
+            yield await self._taken_in(talk, message)
+            return
         intent, message, seed = await self._read(talk, message)
         try:
             async with aclosing(self._act(intent, talk, message, seed)) as said:
@@ -160,6 +166,8 @@ class Assistant:
             case AskBack():
                 self._history.keep(talk.asking(intent, message))
                 yield Reply(text=intent.question, intent=intent.kind)
+            case Question(topic="send"):
+                yield await self._sent(intent)
             case Question():
                 yield Reply(text=replies.answer(intent, talk, self._shelf), intent=intent.kind)
             case Setting():
@@ -200,6 +208,36 @@ class Assistant:
         async with aclosing(steps) as said:
             async for reply in said:
                 yield reply
+
+    async def _taken_in(self, talk: Conversation, message: Inbound) -> Reply:
+        """A LoRA file that was dropped; what nobody said of it is asked, with the file still in hand."""
+        try:
+            taken = await asyncio.to_thread(taken_in, message, self._shelf)
+        except NameTaken as error:
+            ask = AskBack(kind="ask_back", missing="name", question=error.message)
+            self._history.keep(talk.asking(ask, message))
+            return replies.refusal(error, "import")
+        except UserError as error:
+            return replies.refusal(error, "import")
+        if isinstance(taken, AskBack):
+            self._history.keep(talk.asking(taken, message))
+            return Reply(text=taken.question, intent="import")
+        self._history.keep(talk.settled())
+        return replies.taken_in(*taken)
+
+    async def _sent(self, question: Question) -> Reply:
+        """The file of a LoRA, and the side-car that goes beside it."""
+        card, made = await asyncio.to_thread(parcels, question.about, self._shelf)
+        files = [
+            Sent(
+                name=one.name,
+                file=await self._queue.keep_file(one.data, one.name),
+                sha256=hashlib.sha256(one.data).hexdigest(),
+                size=len(one.data),
+            )
+            for one in made
+        ]
+        return replies.sent(card, files)
 
     def _set(self, setting: Setting, talk: Conversation) -> Reply:
         """Raises `UnknownLora` for what is always to be used and is not there."""

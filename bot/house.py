@@ -1,5 +1,6 @@
 """What doors may look up: the past of a conversation, pictures by their content, the LoRAs."""
 
+import asyncio
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -44,6 +45,10 @@ class Lookup:
         query = sa.select(artifacts.c.file).where(artifacts.c.sha256 == sha256)
         file = await self._database.run(lambda c: c.execute(query).scalar())
         return None if file is None else _bytes(Path(file))
+
+    async def file(self, sha256: str) -> bytes | None:
+        path = self._store.export(sha256)
+        return None if path is None else await asyncio.to_thread(_bytes, path)
 
     def shelf(self) -> tuple[OnShelf, ...]:
         names = tuple(OnShelf.model_fields)

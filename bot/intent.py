@@ -28,8 +28,9 @@ Topic = Literal[
     "concept",
     "taste",
     "thanks",
+    "send",
 ]
-Missing = Literal["subject", "what", "name", "lora", "change", "pictures"]
+Missing = Literal["subject", "what", "name", "lora", "change", "pictures", "trigger", "kind"]
 
 
 class Strict(BaseModel):
@@ -170,7 +171,10 @@ class Train(Strict):
 
 
 class Question(Strict):
-    """Something to be answered in words; `about` is a LoRA's name or the thing asked after."""
+    """Something to be answered in words; `about` is a LoRA's name or the thing asked after.
+
+    "send": the file of the LoRA `about` is asked for.
+    """
 
     kind: Literal["question"]
     topic: Topic

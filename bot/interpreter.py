@@ -45,6 +45,7 @@ from bot.rules.measures import take_frame, take_strength
 from bot.rules.mentions import Mentions, read_mentions
 from bot.rules.questions import is_thanks, read_question
 from bot.rules.scenes import bare, read_scene, take_style
+from bot.rules.sending import read_sending
 from bot.rules.settings import read_setting
 from bot.rules.text import NUMBER, Text, any_of, compiled, is_deed, participle, plain, strip_start, tidy, with_plurals
 from bot.rules.training import points_at_pictures, read_training
@@ -100,8 +101,8 @@ def understand(said: str, attached: tuple[Attachment, ...], talk: Conversation, 
     said = the_order(without_courtesy(whole))
     if not said and attached:
         return ask_what(len(attached))
-    if not attached and (setting := read_setting(whole, lexicon)):
-        return setting
+    if not attached and (alone := read_setting(whole, lexicon) or read_sending(whole, lexicon)):
+        return alone
     if is_thanks(whole):
         return Question(kind="question", topic="thanks", about="")
     if is_question(said) and not (attached and is_training(said)):

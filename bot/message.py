@@ -103,8 +103,17 @@ class Shown(Frozen):
     sha256: str = ""
 
 
+class Sent(Frozen):
+    """A file that goes with an answer: its name for the person, where it was kept, its content's SHA-256 and size."""
+
+    name: str
+    file: Path
+    sha256: str
+    size: int
+
+
 class NewLora(Frozen):
-    """What a training ended with."""
+    """What a training, or an import, ended with."""
 
     name: str
     kind: str
@@ -131,6 +140,7 @@ class Reply(Frozen):
     progress: Stage | None = None
     error: Trouble | None = None
     actions: tuple[Verb, ...] = ()
+    files: tuple[Sent, ...] = ()
 
 
 Answer = Callable[[Inbound], AsyncGenerator[Reply]]
@@ -196,6 +206,10 @@ class House(Protocol):
 
     async def picture(self, sha256: str) -> bytes | None:
         """A picture that we drew, by the SHA-256 of its file."""
+        ...
+
+    async def file(self, sha256: str) -> bytes | None:
+        """A file that an answer was sent with, by its SHA-256."""
         ...
 
     def shelf(self) -> tuple[OnShelf, ...]: ...

@@ -32,7 +32,7 @@ from bot.rules.text import Text
 from bot.shelf import Shelf
 from bot.sizes import cropped, sized
 from bot.surgery import scene_after, whole_word
-from bot.triggers import SUBJECTS, prompt_of, spoken, words_of
+from bot.triggers import SUBJECTS, called, prompt_of, spoken, words_of
 from bot.uploads import Upload, dataset_of
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
@@ -532,10 +532,8 @@ def _swapped_subjects(
     kept: list[Chosen] = []
     for chosen in stack:
         card = shelf.card(chosen.name)
-        named = re.search(rf"(?<!\w)(?:{spoken(card)}|{re.escape(card.trigger)})(?!\w)", text, re.IGNORECASE)
-        was_named = re.search(
-            rf"(?<!\w)(?:{spoken(card)}|{re.escape(card.trigger)})(?!\w)", order.scene.subject, re.IGNORECASE
-        )
+        named = re.search(rf"(?<!\w)(?:{spoken(card)}|{called(card)})(?!\w)", text, re.IGNORECASE)
+        was_named = re.search(rf"(?<!\w)(?:{spoken(card)}|{called(card)})(?!\w)", order.scene.subject, re.IGNORECASE)
         if card.kind in SUBJECTS and chosen.name in before and was_named and not named:
             continue
         if card.kind in SUBJECTS and chosen.name not in before and not named:

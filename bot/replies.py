@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from bot.conversation import Chosen, Conversation, Here, Order, Planned, Shot
 from bot.intent import Question
-from bot.message import NewLora, Reply, Shown, Stage, Trouble, Verb
+from bot.message import NewLora, Reply, Sent, Shown, Stage, Trouble, Verb
 from bot.rules.text import NUMBER
 from bot.shelf import Shelf
 from bot.surgery import colours, whole_word, with_articles
-from bot.triggers import SUBJECTS, shown_in, spoken
+from bot.triggers import SUBJECTS, called, shown_in, spoken
 from engine.bases.vocabulary import UnknownWord, Vocabulary
 from engine.catalog import LoraCard
 from engine.errors import AtelierError, DiskFull, Invalid, NameTaken, ShippedName, TrainingDiverged, UnknownLora
@@ -163,7 +163,7 @@ def _titled(subject: str, card: LoraCard) -> str:
     is_bare = card.kind == "product" and not whole_word(card.word).search(card.title)
     title = f"{card.title} {card.word}" if is_bare else card.title
     article = "the " if card.kind == "product" else ""
-    for said in (rf"(?:{spoken(card)}|{re.escape(card.trigger)})(?: {word})?", word or "(?!)"):
+    for said in (rf"(?:{spoken(card)}|{called(card)})(?: {word})?", word or "(?!)"):
         pattern = rf"(?<!\w)(?:(?:the|an?|our) )?((?:(?:{'|'.join(colours())}) )?){said}(?!\w)"
         if match := re.search(pattern, subject, re.IGNORECASE):
             return f"{subject[: match.start()]}{article}{match[1]}{title}{subject[match.end() :]}"
@@ -228,6 +228,30 @@ def learnt(card: LoraCard, planned: Planned, intent: str) -> Reply:
     return Reply(
         text=text, intent=intent, lora=NewLora(name=card.name, kind=card.kind, trigger=card.trigger, folder=card.folder)
     )
+
+
+def taken_in(card: LoraCard, notes: Sequence[str]) -> Reply:
+    """A LoRA file that was dropped is in the catalog."""
+    example = f"a mug in {card.name} style" if card.kind in ("style", "quality") else f"{card.name} at the beach"
+    called = f"trigger “{f'{card.trigger} {card.word}'.strip()}”" if card.trigger else "no trigger"
+    text = _joined(
+        f"“{card.name}” is here: a {card.kind}, {called}, rank {card.rank}, weight {card.weight:g}, "
+        f"licence {card.licence}.",
+        *notes,
+        f"Try it: “{example}”.",
+    )
+    new = NewLora(name=card.name, kind=card.kind, trigger=card.trigger, folder=card.folder)
+    return Reply(text=text, intent="import", lora=new)
+
+
+def sent(card: LoraCard, files: Sequence[Sent]) -> Reply:
+    """A LoRA's file goes with the answer."""
+    size = files[0].size / 1e6
+    text = (
+        f"Here is “{card.name}”, {size:.1f} MB, for the base {card.base} in AUTOMATIC1111, ComfyUI, InvokeAI, kohya's "
+        f"tools and diffusers. Licence: {card.licence}. The .json tells AUTOMATIC1111 its trigger and weight."
+    )
+    return Reply(text=text, intent="question", files=tuple(files))
 
 
 def refusal(error: AtelierError, intent: str | None, incident: str | None = None) -> Reply:

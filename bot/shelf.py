@@ -1,6 +1,7 @@
 """What plans are made from and questions are answered from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
@@ -10,11 +11,15 @@ from engine.plans import Kind
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The LoRAs there are, the base that draws, and the words that it knows (None: it has no word list)."""
+    """The LoRAs there are, the base that draws, and the words that it knows (None: it has no word list).
+
+    `home` is where other bases may lie.
+    """
 
     catalog: Catalog
     base: Base
     vocabulary: Vocabulary | None = None
+    home: Path | None = None
 
     def card(self, name: str) -> LoraCard:
         """By any of its names; `UnknownLora` with near names."""

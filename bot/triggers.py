@@ -49,14 +49,14 @@ def prompt_of(order: Order, cards: Mapping[str, LoraCard]) -> str:
 def words_of(prompt: str, cards: Iterable[LoraCard]) -> str:
     """The way back: a prompt without triggers, a subject's LoRA under its own name."""
     for card in cards:
-        trigger = rf"(?<!\w){re.escape(card.trigger)}(?: {re.escape(card.word)})?(?!\w)"
+        trigger = rf"(?<!\w){called(card)}(?: {re.escape(card.word)})?(?!\w)"
         prompt = re.sub(trigger, card.title if card.kind in SUBJECTS else "", prompt, flags=re.IGNORECASE)
     return " ".join(prompt.split())
 
 
 def _phrase(card: LoraCard) -> str:
     """The trigger as training captions have it: with the class word that it is bound to."""
-    return f"{card.trigger} {card.word}".strip()
+    return f"{card.trigger} {card.word}".strip() or card.title
 
 
 def spoken(card: LoraCard) -> str:
@@ -64,11 +64,16 @@ def spoken(card: LoraCard) -> str:
     return "|".join(re.escape(name) for name in said)
 
 
+def called(card: LoraCard) -> str:
+    """Its trigger as a pattern; one without a trigger is called by none."""
+    return re.escape(card.trigger) or "(?!)"
+
+
 def _bind(subject: str, card: LoraCard, mark: str) -> str:
     """Put `mark` for the trigger: where the trigger stands, or the LoRA's name, or its class word, else in front."""
     at = r"(?<!\w)(?:our |my |the )?(?:{})(?!\w)"
     for said in (
-        rf"{re.escape(card.trigger)}(?: {re.escape(card.word)})?",
+        rf"{called(card)}(?: {re.escape(card.word)})?",
         spoken(card),
         re.escape(card.word) if card.word else r"(?!)",
     ):

@@ -63,6 +63,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
+def is_lora(name: str, data: bytes) -> bool:
+    """A safetensors file by how it begins (the length of a JSON header, then "{"), or one that calls itself so."""
+    begins = len(data) > 9 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") + 8 <= len(data)
+    return begins or name.lower().endswith(".safetensors")
+
+
 def check_picture(data: bytes, name: str, shorter_side: int | None = None) -> Upload:
     """Decode, turn upright, put on white, drop metadata; reduced to `shorter_side` if larger. `Invalid` says why not.
 

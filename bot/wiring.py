@@ -130,7 +130,7 @@ def _door(name: str, studio: Studio, database: Database) -> Door:
 def _assistant(studio: Studio, queue: Queue, history: History, draw_seed: Callable[[Inbound], int]) -> Assistant:
     base = studio.base()
     vocabulary = Vocabulary.of(base)
-    shelf = Shelf(studio.catalog, base, vocabulary)
+    shelf = Shelf(studio.catalog, base, vocabulary, studio.settings.home)
     lines = wildcards(studio.settings.home, is_prose=True)
     return Assistant(queue, shelf, _interpreter(studio, vocabulary), history, draw_seed, lines)
 

@@ -146,10 +146,36 @@ class Catalog:
         """
         self.check_name(plan.name, plan.replace)
         card = _card(plan, trained, self.own / plan.name)
-        with writing(self.own), self._staged(plan.name) as staged:
-            _fill(staged, card, plan, trained)
-            self._move_in(staged, plan)
+        files = {WEIGHTS: trained.weights, PREVIEW: trained.preview}
+        for number, example in enumerate(plan.examples, 1):
+            files[f"{PICTURES}/{number:02}.png"] = _small(example.data)
+            files[f"{PICTURES}/{number:02}.txt"] = example.caption.encode()
+        self._put(card, files, plan.replace)
         return card
+
+    def take_in(
+        self, name: str, said: Mapping[str, Any], weights: bytes, preview: bytes | None, replace: bool = False
+    ) -> LoraCard:
+        """Put in a LoRA that was not trained here; `said` fills its card.
+
+        Raises what `add` does, and ValueError for what no card can hold; all is as it was then.
+        """
+        self.check_name(name, replace)
+        fixed = {
+            "name": name,
+            "folder": self.own / name,
+            "shipped": False,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        card = LoraCard.model_validate({"created": now, **said, **fixed})
+        self._put(card, {WEIGHTS: weights} | ({PREVIEW: _small(preview)} if preview else {}), replace)
+        return card
+
+    def _put(self, card: LoraCard, files: Mapping[str, bytes], replace: bool) -> None:
+        with writing(self.own), self._staged(card.name) as staged:
+            _fill(staged, card, files)
+            self._move_in(staged, card.name, replace)
 
     def sweep(self) -> None:
         """Away with what a killed process left half-made; a LoRA that was being replaced then is put back."""
@@ -168,18 +194,18 @@ class Catalog:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    def _move_in(self, staged: Path, plan: TrainPlan) -> None:
+    def _move_in(self, staged: Path, name: str, replace: bool) -> None:
         """The last step, after which the LoRA is there; an earlier one of the name waits aside until then."""
-        target, aside = self.own / plan.name, staged.with_name(f"{staged.name}.old")
-        if plan.replace and os.path.lexists(target):
+        target, aside = self.own / name, staged.with_name(f"{staged.name}.old")
+        if replace and os.path.lexists(target):
             target.rename(aside)
         try:
             staged.rename(target)
         except OSError as error:
             if os.path.lexists(aside):
                 aside.rename(target)
-            if target.exists() and not plan.replace:  # someone took the name meanwhile
-                raise NameTaken(plan.name) from error
+            if target.exists() and not replace:  # someone took the name meanwhile
+                raise NameTaken(name) from error
             raise
         sync_folder(self.own)
         shutil.rmtree(aside, ignore_errors=True)
@@ -253,19 +279,10 @@ def _card(plan: TrainPlan, trained: Trained, folder: Path) -> LoraCard:
     return LoraCard.model_validate(known | fixed)
 
 
-def _fill(folder: Path, card: LoraCard, plan: TrainPlan, trained: Trained) -> None:
-    files: Mapping[str, bytes] = {
-        MANIFEST: tomli_w.dumps(
-            card.model_dump(mode="json", exclude={"name", "folder", "shipped"}, exclude_none=True)
-        ).encode(),
-        WEIGHTS: trained.weights,
-        PREVIEW: trained.preview,
-    }
-    for name, data in files.items():
+def _fill(folder: Path, card: LoraCard, files: Mapping[str, bytes]) -> None:
+    said = card.model_dump(mode="json", exclude={"name", "folder", "shipped"}, exclude_none=True)
+    for name, data in ({MANIFEST: tomli_w.dumps(said).encode()} | dict(files)).items():
         write_synced(folder / name, data)
-    for number, example in enumerate(plan.examples, 1):
-        write_synced(folder / PICTURES / f"{number:02}.png", _small(example.data))
-        write_synced(folder / PICTURES / f"{number:02}.txt", example.caption.encode())
     sync_folder(folder / PICTURES)
     sync_folder(folder)
 

@@ -152,6 +152,10 @@ class DurableQueue:
         await self._database.run(lambda c: _register(c, (saved,)))
         return saved
 
+    async def keep_file(self, data: bytes, name: str) -> Path:
+        """A file that goes out with an answer; where it lies."""
+        return await self._direct.keep_file(data, name)
+
     async def follow(self, plan: Plan, out: Path | None = None, ticket: Ticket | None = None) -> AsyncGenerator[Said]:
         """Queued…, Progress…, then what was kept; a job of this key that is there is followed, not made again.
 

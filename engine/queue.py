@@ -50,6 +50,10 @@ class JobQueue:
         """A picture that no plan ends in."""
         return SavedPicture(self._store.save_picture(png, None, stem), {}, png)
 
+    async def keep_file(self, data: bytes, name: str) -> Path:
+        """A file that goes out with an answer; where it lies."""
+        return self._store.save_export(data, name)
+
     async def follow(
         self, plan: Plan, out: Path | None = None, ticket: Ticket | None = None
     ) -> AsyncGenerator[Progress | Saved | LoraCard]:

@@ -1,4 +1,7 @@
-"""Where pictures lie: those drawn, by day, and those given, by content. Folders are made when first needed."""
+"""Where pictures lie: those drawn, by day, and those given, by content; and files that go out.
+
+Folders are made when first needed.
+"""
 
 import hashlib
 import re
@@ -16,7 +19,7 @@ STEM_LENGTH = 50  # characters: with four bytes each and a number, still a file 
 
 
 class Store:
-    """`home`/pictures/YYYY-MM-DD/ and `home`/inputs/SHA256; saving raises what `writing` does."""
+    """`home`/pictures/YYYY-MM-DD/, `home`/inputs/SHA256, exports/SHA256/NAME; saving raises what `writing` does."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -66,9 +69,25 @@ class Store:
         why = f"the one with sha256 {sha256[:12]}… is not kept under {self.home}"
         raise Invalid("input picture", why, "Give the picture that the recipe began with, or the --home that has it.")
 
+    def save_export(self, data: bytes, name: str) -> Path:
+        """Keep a file that goes out under its own name; the same content has one place, by its sha256."""
+        folder = self.home / "exports" / hashlib.sha256(data).hexdigest()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / name).exists():
+                write_whole(folder / name, data)
+        return folder / name
+
+    def export(self, sha256: str) -> Path | None:
+        """Where the file with this content lies, of those that `save_export` kept."""
+        folder = self.home / "exports" / sha256
+        if not SHA256.fullmatch(sha256) or not folder.is_dir():
+            return None
+        return next((file for file in sorted(folder.iterdir()) if not DRAFT.fullmatch(file.name)), None)
+
     def sweep(self) -> None:
         """Away with what a killed process left half-written: drafts, and names that were only reserved."""
-        for name in ("pictures", "inputs"):
+        for name in ("pictures", "inputs", "exports"):
             for file in (self.home / name).rglob("*"):
                 if is_left_over(file) and (DRAFT.fullmatch(file.name) or (file.is_file() and not file.stat().st_size)):
                     file.unlink(missing_ok=True)

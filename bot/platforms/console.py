@@ -84,12 +84,13 @@ def _read_all(folder: Path) -> list[Attachment]:
 
 def _read(path: Path) -> Attachment:
     with path.open("rb") as file:
-        return Attachment(name=printable(path.name), data=file.read(LARGEST))
+        most = MOST_BYTES if path.suffix.lower() == ".safetensors" else LARGEST
+        return Attachment(name=printable(path.name), data=file.read(most))
 
 
 def to_text(reply: Reply) -> str:
     """What stands on the terminal: the words, then a line for each file."""
-    lines = [reply.text, *(f"  {shown.file}" for shown in reply.pictures)]
+    lines = [reply.text, *(f"  {one.file}" for one in (*reply.pictures, *reply.files))]
     if reply.lora:
         lines.append(f"  {reply.lora.folder}")
     return printable("\n".join(lines))

@@ -54,7 +54,7 @@ HOSTS = frozenset({"slack.com", "files.slack.com"})  # which may have the token 
 PATIENCE = 2.5  # seconds that a message may wait for its files before it is left unacknowledged
 HOLD = 1.5  # seconds that a mention without files waits for its twin, which may have them
 EVERY = 3.0  # seconds between two edits of a progress message
-LARGEST = 20_000_000  # bytes of a file
+LARGEST = 20_000_000  # bytes of a file that is no LoRA
 MOST_BYTES = 300_000_000  # of a message's files together, about
 MOST_FILES = 40
 AT_ONCE = 4  # files of a message that are fetched at a time
@@ -89,12 +89,11 @@ FAILURES = (SlackClientError, aiohttp.ClientError, TimeoutError, OSError)
 LACKS = "this app lacks the permission files:read. Add it to the app, install the app anew, then send them again."
 ELSEWHERE = "not kept at Slack. Send the picture itself."
 NO_MORE = "no longer there."
-LARGE = f"larger than {LARGEST // 1_000_000} MB."
 TOO_MUCH = f"more than {MOST_BYTES // 1_000_000} MB together."
 TOO_MANY = f"more than the {MOST_FILES} files that I take from one message."
 UNREACHED = "Slack would not hand it over just now. Send it again."
 NOT_HERE = "I am sorry: I do not work in this channel. Whoever runs me can open it to me."
-PICTURE_LOST = "(A picture of this is no longer kept.)"
+PICTURE_LOST = "(A picture or a file of this is no longer kept.)"
 PRESS_LOST = "I am sorry: that press was lost. Press again in a moment."
 
 SECRET = re.compile(r"\bx(?:ox[a-z]|app)[-.][\w.-]+|(?<=ticket=)[^&\s'\"]+")
@@ -326,8 +325,8 @@ class Fetching:
         try:
             async with self._few:
                 whole = await self._whole(file)
-                if int(whole.get("size") or 0) > LARGEST:
-                    raise Unreadable(LARGE)
+                if int(whole.get("size") or 0) > _most(whole):
+                    raise Unreadable(_too_large(whole))
                 return Attachment(name=_name(whole), data=await self._tried(session, whole))
         except Unreadable as error:
             return Unread(_name(file), str(error))
@@ -386,11 +385,20 @@ class Fetching:
         async for chunk in answer.content.iter_chunked(65_536):
             data += chunk
             self._bytes += len(chunk)
-            if len(data) > LARGEST:
-                raise Unreadable(LARGE)
+            if len(data) > _most(file):
+                raise Unreadable(_too_large(file))
             if self._bytes > MOST_BYTES:
                 raise Unreadable(TOO_MUCH)
         return bytes(data)
+
+
+def _most(file: Mapping[str, Any]) -> int:
+    """Bytes that a file may have: a LoRA has more than a picture."""
+    return MOST_BYTES if _name(file).lower().endswith(".safetensors") else LARGEST
+
+
+def _too_large(file: Mapping[str, Any]) -> str:
+    return f"larger than {_most(file) // 1_000_000} MB."
 
 
 def _address(file: Mapping[str, Any]) -> str:
@@ -599,7 +607,7 @@ class Slack:
     async def _finish(self, to: Inbound, reply: Reply, posted: Posted) -> str:
         ts, there = posted.ts, frozenset[str]()
         is_fresh = self._fresh.pop(to.key, None) is not None
-        if not is_fresh and (ts is None or (reply.pictures and not posted.sent)):
+        if not is_fresh and (ts is None or ((reply.pictures or reply.files) and not posted.sent)):
             found, there = await self._look(self._again, to)
             ts = found or ts
         uploads = [] if posted.sent else await self._uploads(to, reply, there)
@@ -651,7 +659,7 @@ class Slack:
         return str(new)
 
     async def _uploads(self, to: Inbound, reply: Reply, there: frozenset[str]) -> list[dict[str, Any] | None]:
-        """A `file_uploads` of `files_upload_v2` for each picture that is not there; None for one that is not kept."""
+        """A `file_uploads` of `files_upload_v2` for each picture or file that is not there; None for one not kept."""
         uploads: list[dict[str, Any] | None] = []
         for k, shown in enumerate(reply.pictures):
             name = file_name(to, k, shown.file.suffix)
@@ -665,6 +673,11 @@ class Slack:
             else:
                 title, alt = f"Picture {k + 1}", alt_text(shown, k)
                 uploads.append({"file": data, "filename": name, "title": title, "alt_txt": alt})
+        for sent in reply.files:
+            if sent.name not in there:
+                data = await self._house.file(sent.sha256)
+                told = {"file": data, "filename": sent.name, "title": sent.name}
+                uploads.append(None if data is None else told)
         return uploads
 
 

@@ -24,7 +24,7 @@ from aiohttp import BodyPartReader, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json, to_json
 
-from bot.message import Attachment, Door, Full, House, Inbound, OnShelf, Press, Receive, Reply, Shown, printable
+from bot.message import Attachment, Door, Full, House, Inbound, OnShelf, Press, Receive, Reply, Sent, Shown, printable
 
 log = logging.getLogger(__name__)
 
@@ -184,13 +184,18 @@ def reply_event(to: Inbound, reply: Reply) -> Event:
         return Event("progress", to.key, {**data, "samples": [data_uri(sample) for sample in stage.samples]})
     said = reply.model_dump(include={"text", "intent", "actions", "error"})
     lora = reply.lora and reply.lora.model_dump(include={"name", "kind", "trigger"})
-    return Event("reply", to.key, {**said, "lora": lora, "pictures": [picture_data(shown) for shown in reply.pictures]})
+    pictures, files = [picture_data(shown) for shown in reply.pictures], [file_data(sent) for sent in reply.files]
+    return Event("reply", to.key, {**said, "lora": lora, "pictures": pictures, "files": files})
 
 
 def picture_data(shown: Shown) -> Data:
     recipe = shown.recipe
     facts = {name: recipe.get(name) for name in ("width", "height", "seed")}
     return {"url": f"/pictures/{shown.sha256}.png" if shown.sha256 else None, **facts, "recipe": recipe}
+
+
+def file_data(sent: Sent) -> Data:
+    return {"name": sent.name, "size": sent.size, "url": f"/files/{sent.sha256}/{sent.name}"}
 
 
 def data_uri(png: bytes) -> str:
@@ -318,6 +323,7 @@ class Web:
         site.router.add_post("/api/chat", partial(self._chat, receive))
         site.router.add_get(f"/api/chat/{{chat:{CHAT}}}/events", self._events, allow_head=False)
         site.router.add_get("/pictures/{sha256:[0-9a-f]{64}}.png", self._picture)
+        site.router.add_get("/files/{sha256:[0-9a-f]{64}}/{name:[a-z0-9_-]{1,64}\\.(?:safetensors|json)}", self._file)
         site.router.add_get("/api/loras", self._shelf)
         site.router.add_get("/api/loras/{name}", self._lora)
         site.router.add_get("/api/loras/{name}/preview.png", self._preview)
@@ -530,6 +536,13 @@ class Web:
 
     async def _picture(self, request: web.Request) -> web.Response:
         return as_png(await self._house.picture(request.match_info["sha256"]), FOREVER)
+
+    async def _file(self, request: web.Request) -> web.Response:
+        data = await self._house.file(request.match_info["sha256"])
+        if data is None:
+            raise missing()
+        named = {"Content-Disposition": f'attachment; filename="{request.match_info["name"]}"'}
+        return web.Response(body=data, content_type="application/octet-stream", headers={**FOREVER, **named})
 
     async def _shelf(self, _request: web.Request) -> web.Response:
         return as_json([self._card(lora) for lora in self._house.shelf()])

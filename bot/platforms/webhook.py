@@ -31,6 +31,7 @@ from bot.message import (
     Receive,
     Reply,
     RetryLater,
+    Sent,
     Shown,
     Undeliverable,
     printable,
@@ -47,6 +48,7 @@ BODIES = 4  # largest bodies that are held at once, all requests together
 LARGE = 1_000_000  # bytes of a body that a thread looks at, so that nobody else waits
 LONGEST_WAIT = 86_400  # seconds of a Retry-After that are heeded
 MOST_FILES = 200
+LARGEST_FILE = 30_000_000  # bytes of a file that goes into a letter itself
 HOOK = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ID = re.compile(rb"[!-\-/-~]{1,200}")  # any visible ASCII but the dot, which ends the id in what is signed
 TIMESTAMP = re.compile(rb"[0-9]{1,12}")
@@ -177,7 +179,7 @@ def to_inbound(name: str, letter_id: str, body: bytes | bytearray) -> Inbound:
     )
 
 
-def to_letter(to: Inbound, reply: Reply, pictures: list[dict[str, Any]]) -> dict[str, Any]:
+def to_letter(to: Inbound, reply: Reply, pictures: list[dict[str, Any]], files: list[dict[str, Any]]) -> dict[str, Any]:
     """What is POSTed to a reply_url. No path of ours is in it."""
     return {
         "type": "atelier.reply",
@@ -189,6 +191,7 @@ def to_letter(to: Inbound, reply: Reply, pictures: list[dict[str, Any]]) -> dict
         "error": reply.error and reply.error.model_dump(),
         "lora": reply.lora and reply.lora.model_dump(exclude={"folder"}),
         "pictures": pictures,
+        "files": files,
     }
 
 
@@ -263,7 +266,8 @@ class Webhook:
         if name not in self._keys:
             raise Undeliverable(f"there is no hook {name} in the settings")
         pictures = [await self._picture(shown) for shown in reply.pictures]
-        await self._send(name, letter_id_for(to), json.dumps(to_letter(to, reply, pictures)).encode())
+        files = [await self._file(sent) for sent in reply.files]
+        await self._send(name, letter_id_for(to), json.dumps(to_letter(to, reply, pictures, files)).encode())
         return letter_id_for(to)
 
     async def close(self) -> None:
@@ -316,6 +320,14 @@ class Webhook:
             return {"url": f"{base}/pictures/{shown.sha256}.png", **told}
         png = await self._house.picture(shown.sha256)
         return {**told, "png": png and base64.b64encode(png).decode("ascii")}
+
+    async def _file(self, sent: Sent) -> dict[str, Any]:
+        """As a picture; one of more than `LARGEST_FILE` bytes only by its link."""
+        told = {"name": sent.name, "size": sent.size, "sha256": sent.sha256}
+        if base := self._settings.public_url.rstrip("/"):
+            return {"url": f"{base}/files/{sent.sha256}/{sent.name}", **told}
+        data = await self._house.file(sent.sha256) if sent.size <= LARGEST_FILE else None
+        return {**told, "data": data and base64.b64encode(data).decode("ascii")}
 
     async def _send(self, name: str, letter_id: str, body: bytes) -> None:
         timestamp = str(int(time.time()))

@@ -4,6 +4,7 @@ from bot.conversation import Asked
 from bot.message import Inbound
 from bot.prompts import load, words
 from bot.rules.acts import is_question, is_training, refers_back, starts_anew
+from bot.rules.sending import told_of_a_lora
 from bot.rules.text import any_of, compiled, plain, tidy
 
 NAME = (
@@ -49,6 +50,8 @@ def _joined(missing: str, before: str, said: str) -> str | None:
                 return before  # asked again, with the pictures
             name = compiled(NAME).match(said)
             return f"called {name[1]}; {before}" if name else None
+        case "trigger" | "kind":
+            return told_of_a_lora(missing, before, said)
         case "what":
             return None if starts_anew(said) and not refers_back(said) else f"{said} {before}".strip()
         case "subject":

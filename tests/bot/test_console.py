@@ -9,7 +9,7 @@ from typing import TextIO
 
 import pytest
 
-from bot.message import Inbound, Reply, Stage
+from bot.message import Inbound, Reply, Sent, Stage
 from bot.platforms.console import LARGEST, CannotRead, Console, to_inbound, to_json, to_text
 
 
@@ -99,7 +99,7 @@ def test_what_a_terminal_would_obey_does_not_reach_it() -> None:
     reply = Reply(text="a\x1b[2J \u202eb\x9b \U0001f469\u200d\U0001f52c\u3000\nc")
     assert to_text(reply) == "a\ufffd[2J \ufffdb\ufffd \U0001f469\u200d\U0001f52c\u3000\nc"
     assert to_json(reply).isascii()
-    assert json.loads(to_json(reply)) == {"text": reply.text, "pictures": []}
+    assert json.loads(to_json(reply)) == {"text": reply.text, "pictures": [], "files": []}
 
 
 async def test_a_closed_input_is_an_ended_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +110,21 @@ async def test_a_closed_input_is_an_ended_one(monkeypatch: pytest.MonkeyPatch) -
 async def test_quit_ends_a_conversation_on_a_pipe_too(capsys: pytest.CaptureFixture[str]) -> None:
     await Console(source=io.StringIO("a fox\nquit\na mug\n")).serve(echo)
     assert capsys.readouterr().out == "a fox []\n"
+
+
+def test_a_file_that_is_sent_is_named_by_where_it_lies() -> None:
+    sent = Sent(name="inky.safetensors", file=Path("/home/exports/ab/inky.safetensors"), sha256="ab" * 32, size=3)
+    reply = Reply(text="Here.", files=(sent,))
+    assert to_text(reply) == "Here.\n  /home/exports/ab/inky.safetensors"
+    assert json.loads(to_json(reply))["files"] == [
+        {"name": "inky.safetensors", "file": str(sent.file), "sha256": sent.sha256, "size": 3}
+    ]
+
+
+def test_a_lora_is_read_whole_and_a_picture_no_further_than_it_may_be(tmp_path: Path) -> None:
+    for name in ("x.safetensors", "x.png"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(LARGEST + 5)
+    lora = to_inbound(f"@{tmp_path}/x.safetensors", 1).attachments[0]
+    picture = to_inbound(f"@{tmp_path}/x.png", 1).attachments[0]
+    assert (len(lora.data), len(picture.data)) == (LARGEST + 5, LARGEST)

@@ -26,6 +26,7 @@ from bot.message import (
     Press,
     Reply,
     Said,
+    Sent,
     Shown,
     Stage,
     Trouble,
@@ -581,7 +582,7 @@ async def test_a_file_that_grows_beyond_the_limit_is_left_and_so_are_the_files_a
     assert "honest.png" not in [name for name, _ in world.slack.fetched]
     (told,) = world.slack.screen("D1", "1.0")
     assert told.splitlines() == [
-        f"I could not read big.png, honest.png: {door_module.LARGE}",
+        "I could not read big.png, honest.png: larger than 0 MB.",
         f"38.png, 39.png: {door_module.TOO_MANY}",
     ]
 
@@ -666,6 +667,22 @@ async def test_a_picture_is_asked_of_the_house_first_and_one_that_is_lost_is_sai
     await world.door.post(asked(), reply, None)
     assert [upload["data"] for upload in world.slack.uploads.values()] == [b"of the house", b"picture 1"]
     assert world.slack.screen("C1", "1.0")[0] == f"Here.\n{door_module.PICTURE_LOST}"
+
+
+async def test_a_file_goes_into_the_thread_once_under_its_own_name(world: World) -> None:
+    files = [
+        Sent(name=name, file=Path("/secret") / name, sha256=digit * 64, size=4)
+        for name, digit in (("inky.safetensors", "1"), ("inky.json", "2"))
+    ]
+    world.home.files = {"1" * 64: b"LORA"}
+    ref = await world.door.post(asked(), Reply(text="Here.", files=tuple(files)), None)
+    assert [(upload["name"], upload["data"]) for upload in world.slack.uploads.values()] == [
+        ("inky.safetensors", b"LORA")
+    ]
+    assert world.slack.screen("C1", "1.0")[0] == f"Here.\n{door_module.PICTURE_LOST}"
+    await world.door.post(asked(), Reply(text="Here.", files=tuple(files[:1])), ref)
+    await world.door.post(asked(), Reply(text="Here.", files=tuple(files[:1])), None)  # its ref was lost: it looks
+    assert len(world.slack.uploads) == 1
 
 
 async def test_progress_is_edited_in_place_and_at_most_each_three_seconds(world: World) -> None:

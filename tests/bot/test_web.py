@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,8 +15,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.message import Inbound, NewLora, Reply, Said, Stage, Trouble
-from bot.platforms.web import HEADERS, NAME, Event, Settings, Tab, Web, open_door
+from bot.message import Inbound, NewLora, Reply, Said, Sent, Stage, Trouble
+from bot.platforms.web import HEADERS, NAME, Event, Settings, Tab, Web, open_door, reply_event
 from tests.fakes.house import LORAS, FakeHouse, png
 
 CHAT = "c" * 32
@@ -698,6 +699,26 @@ async def test_the_id_of_a_conversation_is_long_or_there_is_no_such_place(site: 
 async def test_a_picture_that_is_not_ours_is_not_found(site: Site) -> None:
     for name in ("0" * 64, "0" * 63, "A" * 64, "..%2f..%2fetc%2fpasswd", "0" * 64 + "%00"):
         await refusal(await site.client.get(f"/pictures/{name}.png"), 404)
+
+
+async def test_a_file_that_is_sent_is_a_download(site: Site) -> None:
+    sent = Sent(name="inky.safetensors", file=Path("/secret/inky.safetensors"), sha256="ab" * 32, size=4)
+    site.house.files[sent.sha256] = b"LORA"
+    (told,) = reply_event(inbound(), Reply(text="Here.", files=(sent,))).data["files"]
+    assert told == {"name": "inky.safetensors", "size": 4, "url": f"/files/{sent.sha256}/inky.safetensors"}
+    response = await site.client.get(told["url"])
+    assert (response.status, await response.read()) == (200, b"LORA")
+    assert response.headers["Content-Disposition"] == 'attachment; filename="inky.safetensors"'
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.content_type == "application/octet-stream"
+
+
+async def test_a_file_that_is_not_sent_or_has_another_name_is_not_found(site: Site) -> None:
+    site.house.files["ab" * 32] = b"LORA"
+    for name in ("x.html", "X.safetensors", "a%22b.json", "..%2Fx.json", "x.safetensors%0d%0aA:b.json"):
+        await refusal(await site.client.get(f"/files/{'ab' * 32}/{name}"), 404)
+    for sha in ("cd" * 32, "AB" * 32, "..", "ab"):
+        await refusal(await site.client.get(f"/files/{sha}/x.json"), 404)
 
 
 async def test_the_shelf_has_previews_and_a_lora_its_training_pictures(site: Site) -> None:

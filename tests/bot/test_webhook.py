@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from standardwebhooks import Webhook as Signer
 from yarl import URL
 
-from bot.message import Full, Inbound, NewLora, Reply, RetryLater, Shown, Stage, Trouble, Undeliverable
+from bot.message import Full, Inbound, NewLora, Reply, RetryLater, Sent, Shown, Stage, Trouble, Undeliverable
 from bot.platforms import webhook
 from bot.platforms.webhook import Hook, Settings, Webhook, is_signed, signed_headers
 from tests.fakes.house import FakeHouse
@@ -550,6 +550,7 @@ async def test_a_reply_verifies_with_the_package_by_the_first_secret() -> None:
         "error": None,
         "lora": None,
         "pictures": [{"sha256": "ab", "png": base64.b64encode(PNG).decode(), "recipe": {"seed": 7}}],
+        "files": [],
     }
     assert ref == headers["webhook-id"]
     assert headers["Content-Type"] == "application/json"
@@ -563,6 +564,31 @@ async def test_with_a_public_url_a_picture_is_a_link_and_no_bytes() -> None:
         await door.post(TO, DRAWN, None)
     (picture,) = json.loads(receiver.got[0][0])["pictures"]
     assert picture == {"url": "https://studio.example/pictures/ab.png", "sha256": "ab", "recipe": {"seed": 7}}
+
+
+SENT = Sent(name="inky.safetensors", file=Path("/secret/inky.safetensors"), sha256="cd" * 32, size=4)
+
+
+async def test_a_file_goes_along_and_one_that_is_too_large_or_gone_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Receiver()
+    async with replying(receiver) as door:
+        door._house.files = {SENT.sha256: b"LORA"}  # type: ignore[attr-defined]
+        await door.post(TO, Reply(text="Here.", files=(SENT,)), None)
+        monkeypatch.setattr("bot.platforms.webhook.LARGEST_FILE", 3)
+        await door.post(TO, Reply(text="Here.", files=(SENT,)), None)
+    told = {"name": "inky.safetensors", "size": 4, "sha256": SENT.sha256}
+    letters = [json.loads(body)["files"] for body, _ in receiver.got]
+    assert letters == [[{**told, "data": base64.b64encode(b"LORA").decode()}], [{**told, "data": None}]]
+    assert b"secret" not in receiver.got[0][0]
+
+
+async def test_with_a_public_url_a_file_is_a_link() -> None:
+    receiver = Receiver()
+    async with replying(receiver, public_url="https://studio.example/") as door:
+        await door.post(TO, Reply(text="Here.", files=(SENT,)), None)
+    (file,) = json.loads(receiver.got[0][0])["files"]
+    assert file["url"] == f"https://studio.example/files/{SENT.sha256}/inky.safetensors"
+    assert "data" not in file
 
 
 async def test_trouble_and_a_lora_are_told_without_our_paths_and_a_lost_picture_is_null() -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -244,9 +245,9 @@ def test_a_last_step_that_fails_leaves_the_catalog_as_it_was(
 def test_a_name_taken_while_the_folder_was_filled_is_refused(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     fill = engine.catalog._fill  # pyright: ignore[reportPrivateUsage]
 
-    def slow(folder: Path, card: LoraCard, plan: TrainPlan, trained: Trained) -> None:
-        fill(folder, card, plan, trained)
-        shutil.copytree(folder, catalog.own / plan.name)
+    def slow(folder: Path, card: LoraCard, files: Mapping[str, bytes]) -> None:
+        fill(folder, card, files)
+        shutil.copytree(folder, catalog.own / card.name)
 
     monkeypatch.setattr(engine.catalog, "_fill", slow)
     with pytest.raises(NameTaken):

@@ -75,6 +75,7 @@ class FakeHouse:
         self.taken: list[Inbound] = []
         self.answers: dict[str, Reply] = {}
         self.pictures: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
 
     async def __call__(self, inbound: Inbound, hold: float = 0.0) -> bool:
         await asyncio.sleep(0)
@@ -94,6 +95,9 @@ class FakeHouse:
 
     async def picture(self, sha256: str) -> bytes | None:
         return self.pictures.get(sha256)
+
+    async def file(self, sha256: str) -> bytes | None:
+        return self.files.get(sha256)
 
     def shelf(self) -> tuple[OnShelf, ...]:
         return tuple(self.loras)

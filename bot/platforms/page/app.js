@@ -233,6 +233,7 @@ function showReply(key, data) {
   turn.job = null;
   const parts = data.error ? [trouble(data.error)] : [words(data.text, data.pictures.length > 0)];
   if (data.pictures.length) parts.push(gallery(key, data));
+  if (data.files?.length) parts.push(downloads(data.files));
   if (data.lora) parts.push(learnt(data.lora));
   const rest = data.actions.filter((verb) => !data.pictures.length || (verb === "train" && data.pictures.length > 1));
   if (rest.length) parts.push(make("div", { class: "actions" }, ...rest.map((verb) => action(verb, key, 0))));
@@ -279,6 +280,12 @@ function gallery(key, { pictures, actions }) {
     );
   });
   return make("div", { class: several ? "gallery several" : "gallery" }, ...figures);
+}
+
+function downloads(files) {
+  const links = files.map(({ name, size, url }) =>
+    make("a", { class: "button", href: url, download: name }, `${name} · ${size < 1e5 ? `${Math.ceil(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`}`));
+  return make("div", { class: "actions" }, ...links);
 }
 
 function action(verb, key, picture, which = "") {

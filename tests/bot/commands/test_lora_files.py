@@ -1,0 +1,167 @@
+"""loras inspect, import, export, merge: what they say, what they write, and what they refuse."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from tests.bot.commands.conftest import Said, png
+
+Atelier = Callable[..., Said]
+KEY = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+META = {"ss_output_name": "Neon", "modelspec.license": "MIT", "ss_dataset_dirs": '{"10_my aunt": {}}', "ss_v2": "False"}
+
+
+def a_file(rank: int = 4, alpha: float = 2.0, metadata: dict[str, str] = META) -> bytes:
+    rng = np.random.default_rng(rank)
+    tensors = {
+        f"{KEY}.lora_down.weight": rng.normal(size=(rank, 16)).astype("f2"),
+        f"{KEY}.lora_up.weight": rng.normal(size=(8, rank)).astype("f2"),
+        f"{KEY}.alpha": np.array(alpha, "f4"),
+    }
+    return save(tensors, metadata)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A downloaded LoRA with all that AUTOMATIC1111 keeps beside it."""
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "neon v2.safetensors").write_bytes(a_file())
+    (folder / "neon v2.json").write_text(json.dumps({"activation text": "nnx", "preferred weight": 0.9}))
+    (folder / "neon v2.preview.png").write_bytes(png(64, 1))
+    return folder
+
+
+def test_a_file_is_inspected_and_nothing_taken_in(atelier: Atelier, folder: Path, home: Path) -> None:
+    said = atelier("loras", "inspect", folder / "neon v2.safetensors", "--json")
+    facts = said.json
+    assert said.code == 0
+    assert (facts["dialect"], facts["rank"], facts["alpha"], facts["layers"]) == ("kohya", [4], [2.0], 1)
+    assert (facts["trigger"], facts["weight"], facts["licence"], facts["title"]) == ("nnx", 0.9, "MIT", "Neon")
+    assert facts["sha256"] == hashlib.sha256((folder / "neon v2.safetensors").read_bytes()).hexdigest()
+    assert facts["metadata"] == {"ss_output_name": "Neon", "modelspec.license": "MIT", "ss_v2": "False"}
+    assert facts["fits"]
+    assert not (home / "loras").exists()
+    lines = atelier("loras", "inspect", folder / "neon v2.safetensors").out
+    assert "trigger     nnx" in lines
+    assert "aunt" not in lines
+
+
+def test_an_import_reads_what_lies_beside_the_file(atelier: Atelier, folder: Path, home: Path) -> None:
+    said = atelier("loras", "import", folder / "neon v2.safetensors", "--kind", "style", "--json")
+    assert (said.code, said.json["name"], said.json["trigger"], said.json["notes"]) == (0, "neon", "nnx", [])
+    assert (home / "loras" / "neon" / "preview.png").is_file()
+    assert (home / "loras" / "neon" / "weights.safetensors").read_bytes() == (
+        folder / "neon v2.safetensors"
+    ).read_bytes()
+    drawn = atelier("draw", "a mug", "--lora", "neon:0.5", "--json")
+    assert drawn.code == 0
+
+
+def test_what_nobody_said_is_told(atelier: Atelier, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(a_file(metadata={}))
+    notes = " ".join(atelier("loras", "import", tmp_path / "x.safetensors", "--json").json["notes"])
+    assert all(word in notes for word in ("--trigger", "--kind", "licence"))
+
+
+def test_links_beside_a_file_are_not_followed(atelier: Atelier, folder: Path, home: Path) -> None:
+    secret = folder.parent / "secret.json"
+    secret.write_text(json.dumps({"activation text": "secret", "description": "secret"}))
+    for name, target in (("neon v2.json", secret), ("neon v2.preview.png", folder.parent / "a.png")):
+        (folder / name).unlink()
+        (folder / name).symlink_to(target)
+    (folder.parent / "a.png").write_bytes(png(64, 2))
+    os.mkfifo(folder / "neon v2.png")
+    assert atelier("loras", "import", folder / "neon v2.safetensors").code == 0
+    assert not (home / "loras" / "neon" / "preview.png").exists()
+    assert "secret" not in (home / "loras" / "neon" / "lora.toml").read_text()
+
+
+def test_export_and_import_are_a_round_trip(atelier: Atelier, folder: Path, home: Path) -> None:
+    atelier("loras", "import", folder / "neon v2.safetensors", "--kind", "style")
+    for dialect in ("kohya", "diffusers"):
+        out = folder / f"{dialect}.safetensors"
+        said = atelier("loras", "export", "neon", "--format", dialect, "--out", out, "--json")
+        assert (said.code, said.json["format"], said.json["size"]) == (0, dialect, out.stat().st_size)
+        assert json.loads(out.with_suffix(".json").read_text())["activation text"] == "nnx"
+        again = atelier("loras", "import", out, "--name", dialect, "--json").json
+        assert (again["trigger"], again["kind"], again["rank"]) == ("nnx", "style", 4)
+        atelier("loras", "export", dialect, "--out", folder / f"{dialect}-back.safetensors")
+        back = load((folder / f"{dialect}-back.safetensors").read_bytes())
+        assert {k: v.tobytes() for k, v in back.items()} == {k: v.tobytes() for k, v in load(a_file()).items()}
+    assert "aunt" in (folder / "kohya.safetensors").read_bytes().decode("latin1")
+    scrubbed = folder / "scrubbed.safetensors"
+    assert atelier("loras", "export", "neon", "--out", scrubbed, "--scrub", "--json").json["scrubbed"] is True
+    assert "aunt" not in scrubbed.read_bytes().decode("latin1")
+
+
+def test_an_export_says_which_programs_read_its_strength(atelier: Atelier, folder: Path) -> None:
+    atelier("loras", "import", folder / "neon v2.safetensors")
+    said = atelier("loras", "export", "neon", "--format", "diffusers", "--out", folder / "d.safetensors", "--json")
+    assert "lora_adapter_metadata" in said.json["notes"][0]
+    assert atelier("loras", "export", "neon", "--out", folder / "k.safetensors", "--json").json["notes"] == []
+
+
+def test_an_export_writes_over_nothing_unless_told(atelier: Atelier, folder: Path) -> None:
+    atelier("loras", "import", folder / "neon v2.safetensors")
+    (folder / "out.json").write_text("mine")
+    said = atelier("loras", "export", "neon", "--out", folder / "out.safetensors", "--json")
+    assert (said.code, said.error["code"]) == (2, "invalid")
+    assert (folder / "out.json").read_text() == "mine"
+    assert not (folder / "out.safetensors").exists()
+    assert atelier("loras", "export", "neon", "--out", folder / "out.safetensors", "--replace").code == 0
+    assert atelier("loras", "export", "neon", "--out", folder / "out.txt", "--json").error["code"] == "invalid"
+    assert atelier("loras", "export", "nobody", "--out", folder / "z.safetensors", "--json").error["code"] == (
+        "unknown_lora"
+    )
+
+
+def test_a_stack_is_merged_and_its_limits_are_said(atelier: Atelier, folder: Path, home: Path) -> None:
+    for name, rank in (("a", 4), ("b", 6), ("c", 250)):
+        (folder / f"{name}.safetensors").write_bytes(a_file(rank, metadata={}))
+        atelier("loras", "import", folder / f"{name}.safetensors", "--trigger", f"{name}x")
+    said = atelier("loras", "merge", "a:0.8", "b:-1", "--name", "ab", "--json")
+    assert (said.code, said.json["rank"], said.json["trigger"]) == (0, 10, "ax bx")
+    before = (home / "loras" / "ab" / "lora.toml").read_text()
+    assert atelier("loras", "merge", "a", "b", "--name", "ab", "--json").error["code"] == "name_taken"
+    assert (home / "loras" / "ab" / "lora.toml").read_text() == before
+    assert atelier("loras", "merge", "a", "b", "--name", "ab", "--replace", "--json").code == 0
+    assert "256 is the most" in atelier("loras", "merge", "a", "b", "c", "--name", "abc", "--json").error["message"]
+    assert atelier("loras", "merge", "a", "a", "--name", "aa", "--json").error["code"] == "duplicate_lora"
+    assert atelier("loras", "merge", "a:1,2", "b", "--name", "x", "--json").error["code"] == "invalid"
+    assert atelier("loras", "merge", "coral", "mika", "--name", "x", "--json").error["code"] == "bad_lora_file"
+    assert sorted(path.name for path in (home / "loras").glob("[!.]*")) == ["a", "ab", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("import", "nowhere.safetensors"), "invalid"),
+        (("import", "."), "invalid"),
+        (("import", "{folder}/neon v2.json"), "bad_lora_file"),
+        (("import", "{file}", "--name", "../x"), "invalid"),
+        (("import", "{file}", "--name", "coral"), "shipped_name"),
+        (("import", "{file}", "--trigger", "x" * 65), "invalid"),
+        (("import", "{file}", "--base", "nowhere"), "unknown_base"),
+        (("import", "{file}", "--kind", "odd"), "invalid"),
+        (("import", "http://example.com/x.safetensors"), "invalid"),
+        (("import", "https://127.0.0.1/x.safetensors"), "invalid"),
+        (("inspect", "file:///etc/passwd"), "invalid"),
+        (("inspect",), "invalid"),
+        (("export", "coral"), "invalid"),
+        (("wrong",), "invalid"),
+    ],
+)
+def test_what_is_refused_leaves_all_as_it_was(
+    atelier: Atelier, folder: Path, home: Path, words: tuple[str, ...], code: str
+) -> None:
+    said = [word.format(folder=folder, file=folder / "neon v2.safetensors") for word in words]
+    answer = atelier("loras", *said, "--json")
+    assert (answer.code, answer.error["code"]) == (2, code)
+    assert not list((home / "loras").glob("[!.]*"))
