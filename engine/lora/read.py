@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from engine.errors import BadLoraFile
 from engine.lora.changes import Change, Factors
-from engine.lora.container import MAX_HEADER, MAX_TENSORS, Container, Refused, parse, short
+from engine.lora.container import Container, Refused, parse, short
 from engine.lora.dialects import Key, foreign, fused, target, understood
 from engine.lora.kinds import Alpha, changes, rows
 
-__all__ = ["EMBEDDINGS", "MAX_HEADER", "MAX_TENSORS", "Embedding", "Factors", "LoraFile", "read", "read_embedding"]
+__all__ = ["EMBEDDINGS", "Embedding", "Factors", "LoraFile", "read", "read_embedding"]
 
 EMBEDDINGS = {"emb_params": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 MAX_VECTORS = 75  # of one embedding: a prompt's piece has no more places

@@ -31,7 +31,7 @@ class Tiny:
     at: int
 
     def weight(self, model: str, path: str) -> np.ndarray:
-        return self.models[model].get_parameter(_own(self.models[model], path)).detach().double().numpy()
+        return self.models[model].get_parameter(own_name(self.models[model], path)).detach().double().numpy()
 
 
 def tiny(family: str) -> Tiny:
@@ -59,7 +59,7 @@ def tiny(family: str) -> Tiny:
     return Tiny(family, {name: model.eval() for name, model in models.items()}, int(family == "sdxl"))
 
 
-def _own(model: Any, path: str) -> str:
+def own_name(model: Any, path: str) -> str:
     """The parameter's name in this version of transformers, which leaves "text_model" out of some classes."""
     names = dict(model.named_parameters())
     return path if path in names else path.removeprefix("text_model.")
@@ -312,6 +312,8 @@ def peft_bare(model: str, path: str, part: str, family: str) -> str:
 
 
 def diffusers_dotted(model: str, path: str, part: str, family: str) -> str:
+    if model != "unet":
+        return f"{model}.{path}.lora_linear_layer.{part}.weight"
     return f"{model}.{path}.{LINEAR.get(part, part)}"
 
 
@@ -355,6 +357,28 @@ DIALECTS = {
     "diffusers' attention processors": Dialect(processors, kinds=PEFTS[:1], alpha=False),
     "the same without `unet.`": Dialect(bare_processors, kinds=PEFTS[:1], models=("unet",), alpha=False),
 }
+
+
+# What diffusers 0.42 does with each (SD 1.x, SDXL): "as here"; "scale dropped": it loads a DoRA as a plain LoRA;
+# "nothing": it loads without an error and changes no weight; "raises". In this order: LoRA, DoRA, all other kinds.
+SAME, DROPPED, NOTHING, RAISES = "as here", "scale dropped", "nothing", "raises"
+PARTLY = "as here in the UNet, the encoders' scales lost"
+ELSEWHERE = {
+    "kohya, diffusers' names": {"sd": (SAME, DROPPED, RAISES), "sdxl": (SAME, DROPPED, RAISES)},
+    "kohya, Stability's names": {"sd": (RAISES, RAISES, RAISES), "sdxl": (SAME, DROPPED, RAISES)},
+    "ComfyUI (`diffusion_model.`)": {"sd": (RAISES,) * 3, "sdxl": (RAISES,) * 3},
+    "PEFT in diffusers (`unet.`)": {"sd": (SAME, PARTLY, ""), "sdxl": (SAME, PARTLY, "")},
+    "PEFT, bare names": {"sd": (NOTHING, NOTHING, ""), "sdxl": (NOTHING, NOTHING, "")},
+    "diffusers' `.lora.down`": {"sd": (SAME, "", ""), "sdxl": (SAME, "", "")},
+    "diffusers' attention processors": {"sd": (SAME, "", ""), "sdxl": (SAME, "", "")},
+    "the same without `unet.`": {"sd": (NOTHING, "", ""), "sdxl": (NOTHING, "", "")},
+}
+
+
+def elsewhere(family: str, dialect: str, kind: str) -> str:
+    """What diffusers' own `load_lora_weights` makes of it."""
+    group = 1 if "DoRA" in kind else 0 if kind in PEFTS else 2
+    return ELSEWHERE[dialect][family][group]
 
 
 def weights(on: Iterable[str], model: str, at: int) -> list[str]:
@@ -428,6 +452,10 @@ def table() -> str:
     lines = ["| kind | " + " | ".join(DIALECTS) + " |", "|---" * (len(DIALECTS) + 1) + "|"]
     for kind in KINDS:
         lines.append(f"| {kind} | " + " | ".join(mark[kind in how.kinds] for how in DIALECTS.values()) + " |")
+    lines += ["", "| diffusers 0.42 on the same files | LoRA | DoRA | all others |", "|---|---|---|---|"]
+    for dialect, families in ELSEWHERE.items():
+        cells = [one if one == other else f"SD {one}, SDXL {other}" for one, other in zip(*families.values(), strict=True)]
+        lines.append(f"| {dialect} | " + " | ".join(cell or "–" for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 

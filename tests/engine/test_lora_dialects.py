@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from engine.diffusion.rack import Rack
 from engine.lora.blend import blend, deltas
@@ -39,7 +41,7 @@ def check_equals(zoo: Tiny, files: list[tuple[Written, float]]) -> None:
     touched = set[tuple[str, str]]()
     for file, weight in files:
         for (model, path), change in file.means(zoo).items():
-            key = model, lora_zoo._own(zoo.models[model], path)
+            key = model, lora_zoo.own_name(zoo.models[model], path)
             wanted[key] = wanted[key] + weight * change
             touched.add(key)
     loras = [(deltas(read(file.data, "given")), weight) for file, weight in files]
@@ -68,3 +70,63 @@ def test_a_stack_of_all_kinds_is_the_weighted_sum_of_what_each_does_alone(zoos: 
     kinds = lora_zoo.DIALECTS["kohya, Stability's names"].kinds
     files = [(written(zoos[family], "kohya, Stability's names", k, seed=i), 0.7 - 0.2 * i) for i, k in enumerate(kinds)]
     check_equals(zoos[family], [(f, w) for f, w in files if abs(w) > 1e-9])
+
+
+def of_diffusers(zoo: Tiny, file: Written) -> dict[tuple[str, str], np.ndarray]:
+    """The weights after diffusers' own load of the file, fused at weight 1."""
+    models = {name: copy.deepcopy(model) for name, model in zoo.models.items()}
+    rest: dict[str, Any] = {"vae": None, "scheduler": DDIMScheduler(), "tokenizer": None}
+    pipe: Any
+    if zoo.family == "sd":
+        rest |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        pipe = StableDiffusionPipeline(**models, **rest)
+    else:
+        pipe = StableDiffusionXLPipeline(**models, **rest, tokenizer_2=None, add_watermarker=False)
+    pipe.load_lora_weights({key: tensor.float() for key, tensor in safetensors.torch.load(file.data).items()})
+    pipe.fuse_lora(components=list(models))
+    pipe.unload_lora_weights()
+    held = {model: getattr(pipe, model) for model in models}
+    return {
+        (m, path): held[m].get_parameter(lora_zoo.own_name(held[m], path)).detach().double().numpy()
+        for m, path in file.keys
+    }
+
+
+def close(a: dict[tuple[str, str], np.ndarray], b: dict[tuple[str, str], np.ndarray]) -> bool:
+    return all(np.allclose(a[key], b[key], rtol=1e-5, atol=1e-5) for key in a)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("family", "dialect", "kind"), combinations())
+def test_diffusers_loads_a_file_as_we_do_or_otherwise_as_the_table_says(
+    zoos: dict[str, Tiny], family: str, dialect: str, kind: str
+) -> None:
+    zoo, file = zoos[family], written(zoos[family], dialect, kind)
+    wanted = lora_zoo.elsewhere(family, dialect, kind)
+    if wanted == lora_zoo.RAISES:
+        with pytest.raises(ValueError, match=r"Invalid LoRA|renamed|Target modules"):
+            of_diffusers(zoo, file)
+        return
+    found = of_diffusers(zoo, file)
+    base = {key: zoo.weight(*key) for key in file.keys}
+    if wanted == lora_zoo.NOTHING:
+        assert close(found, base)
+    elif wanted == lora_zoo.DROPPED:  # kohya's DoRA: the direction without the magnitude
+        held = safetensors.torch.load(file.data)
+        plain = {
+            key: base[key]
+            + lora_zoo.lora_means({p: held[k].double().numpy() for p, k in parts.items() if p != "dora_scale"}, base[key])
+            for key, parts in file.keys.items()
+        }
+        assert close(found, plain)
+    else:
+        means = {key: base[key] + change for key, change in file.means(zoo).items()}
+        if wanted == lora_zoo.PARTLY:  # transformers' loader does not know the magnitude's key
+            assert not close({key: x for key, x in found.items() if key[0] != "unet"}, means)
+            found = {key: x for key, x in found.items() if key[0] == "unet"}
+        assert close(found, means)
+
+
+def test_the_page_says_what_is_tested_here() -> None:
+    said = lora_zoo.DOCS.read_text()
+    assert lora_zoo.table() in said, "run python -m tests.engine.lora_zoo"
