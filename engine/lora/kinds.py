@@ -29,8 +29,6 @@ class Alpha:
 
     def scale(self, own: Array | None, rank: int, layer: str) -> float:
         """α/r, or α/√r for rsLoRA (Kalajdzievski 2023, arXiv:2312.03732)."""
-        if own is not None and own.size != 1:
-            raise Refused(f"{layer} has more than one alpha")
         alpha = float(own.flat[0]) if own is not None else self.stated if self.stated is not None else None
         if alpha == 0:
             raise Refused(f"{layer} has alpha 0, which some readers take for off and some for its rank")
@@ -77,6 +75,8 @@ def _weight(layer: str, parts: dict[str, Array], alpha: Alpha) -> Change:
     """The change of the weight from all its parts, none left over."""
     by_input, by_output = parts.pop("dora_scale", None), parts.pop("magnitude", None)
     own = parts.pop("alpha", None)
+    if own is not None and own.size != 1:
+        raise Refused(f"{layer} has more than one alpha")
     kinds = [kind for kind in KINDS if any(part in parts for part in kind)]
     if not kinds:
         raise Refused(f"{layer} has a DoRA scale and nothing that it scales")

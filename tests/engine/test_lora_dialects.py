@@ -13,7 +13,7 @@ from engine.diffusion.rack import Rack
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
 from tests.engine import lora_zoo
-from tests.engine.lora_zoo import Tiny, Written, combinations, metadata, tiny, written
+from tests.engine.lora_zoo import Tiny, Written, combinations, tiny, written
 
 
 @pytest.fixture(scope="module")
