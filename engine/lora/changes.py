@@ -99,6 +99,11 @@ class Kronecker:
         return self.left[0].shape[0] * right[0], self.left[-1].shape[1] * right[1]
 
     def delta(self, base: Array = None) -> Array:  # noqa: ARG002
+        left, right = self.sides()
+        return (left[:, None, :, None] * right[None, :, None, :]).reshape(self.shape) * self.scale
+
+    def sides(self) -> tuple[Array, Array]:
+        """A and B, multiplied out, as matrices."""
         left = self.left[0] @ self.left[1] if len(self.left) == 2 else self.left[0]
         if self.core is not None:
             right = _tucker(self.core, *self.right)
@@ -106,7 +111,7 @@ class Kronecker:
             right = self.right[0] @ _matrix(self.right[1])
         else:
             right = _matrix(self.right[0])
-        return (left[:, None, :, None] * right[None, :, None, :]).reshape(self.shape) * self.scale
+        return left, right
 
 
 @dataclass(frozen=True, slots=True, eq=False)

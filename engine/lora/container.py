@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_HEADER = 8_000_000  # bytes: kohya's tools write every caption into it
+MAX_HEADER = 4_000_000  # bytes: kohya's tools write every caption into it
 MAX_TENSORS = 20_000
 MAX_SIDE = 65_536
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}

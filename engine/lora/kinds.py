@@ -66,9 +66,19 @@ def rows(change: Change, shares: tuple[float, ...], name: str) -> list[Change]:
     if isinstance(change, Decomposed | Rows):
         raise Refused(f"the layer “{short(name)}” is a DoRA of several fused layers, which is not read yet")
     starts = [0, *ends[:-1]]
+    return [_part(change, i, j) for i, j in zip(starts, ends, strict=True)]
+
+
+def _part(change: Factors | Hadamard | Kronecker | Difference, i: int, j: int) -> Change:
+    """Rows i to j of a change; as one of the same kind where that can be."""
     if isinstance(change, Factors):
-        return [Factors(change.down, change.up[i:j], change.alpha) for i, j in zip(starts, ends, strict=True)]
-    return [Rows(change, i, j) for i, j in zip(starts, ends, strict=True)]
+        return Factors(change.down, change.up[i:j], change.alpha)
+    if isinstance(change, Hadamard) and change.cores is None:
+        (a, b), (c, d) = change.first, change.second
+        return Hadamard((a[i:j], b), (c[i:j], d), change.scale)
+    if isinstance(change, Difference):
+        return Difference(change.values[i:j])
+    return Rows(change, i, j)
 
 
 def _weight(layer: str, parts: dict[str, Array], alpha: Alpha) -> Change:

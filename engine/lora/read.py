@@ -23,6 +23,7 @@ from engine.lora.kinds import Alpha, changes, rows
 __all__ = ["EMBEDDINGS", "Embedding", "Factors", "LoraFile", "read", "read_embedding"]
 
 EMBEDDINGS = {"emb_params": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+MAX_CHANGED = 2**34  # weights of all layers: FLUX.1 has 12 billion
 MAX_VECTORS = 75  # of one embedding: a prompt's piece has no more places
 
 
@@ -100,6 +101,8 @@ def _file(held: Container, sha256: str) -> LoraFile:
             if weight in layers:
                 raise Refused(f"it changes “{short(weight)}” twice")
             layers[weight], keys[weight] = change, own
+    if sum(high * wide for high, wide in (change.shape for change in layers.values())) > MAX_CHANGED:
+        raise Refused(f"it changes more than {MAX_CHANGED:,} weights")
     dialects = sorted({said.dialect for group in found.values() for _, said in group.values()})
     return LoraFile(layers, held.metadata, sha256, tuple(dialects), keys)
 

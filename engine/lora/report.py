@@ -191,8 +191,20 @@ def _square(change: Change) -> float:
     if isinstance(change, Factors):
         down, up = (np.float64(x).reshape(len(x), -1) for x in (change.down, change.up))
         return float(((up.T @ up) * (down @ down.T)).sum()) * (change.alpha / change.rank) ** 2
-    values = change.delta().ravel()
-    return float(np.dot(values, values))
+    if isinstance(change, Kronecker):
+        left, right = change.sides()
+        return _dot(left) * _dot(right) * change.scale**2
+    if isinstance(change, Hadamard) and change.cores is None:  # some rows at a time, as it is as large as the weight
+        (a, b), (c, d) = change.first, change.second
+        step = max(2**22 // change.shape[1], 1)
+        starts = range(0, change.shape[0], step)
+        return sum(_dot(Hadamard((a[i : i + step], b), (c[i : i + step], d), change.scale).delta()) for i in starts)
+    return _dot(change.delta())
+
+
+def _dot(values: Any) -> float:
+    flat = values.ravel()
+    return float(np.dot(flat, flat))
 
 
 def _licence(metadata: Mapping[str, str]) -> str:

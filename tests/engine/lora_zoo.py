@@ -1,7 +1,8 @@
 """Files as other programs write them, of every dialect and kind, and what each must do to a weight.
 
-Nothing here uses our reader. The names that Stability's UNet code has are counted up block by block, as that code builds
-them; `change` derives each kind from the file's own tensors in float64. Running this module writes docs/loras.md's table.
+Nothing here uses our reader. The names that Stability's UNet code has are counted up block by block, as that code
+builds them; each kind's rule derives the change from the file's own tensors in float64. Run as a module, this writes
+the tables of docs/loras.md.
 """
 
 import json
@@ -37,13 +38,15 @@ class Tiny:
 def tiny(family: str) -> Tiny:
     torch.manual_seed(3)
     more: dict[str, Any] = {
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     }  # fmt: skip
     if family == "sdxl":
         more = {
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "use_linear_projection": True,
             "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 64, "transformer_layers_per_block": 2,
+            "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 64,
+            "transformer_layers_per_block": 2,
         }  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=(8, 16), layers_per_block=2, norm_num_groups=4, attention_head_dim=4,
@@ -134,9 +137,7 @@ def loha_tucker(rng: np.random.Generator, base: np.ndarray) -> Parts:
 
 
 def loha_tucker_means(t: Parts, base: np.ndarray) -> np.ndarray:
-    one, other = (
-        np.einsum("ijkl,jr,ip->prkl", t[f"hada_t{n}"], t[f"hada_w{n}_b"], t[f"hada_w{n}_a"]) for n in (1, 2)
-    )
+    one, other = (np.einsum("ijkl,jr,ip->prkl", t[f"hada_t{n}"], t[f"hada_w{n}_b"], t[f"hada_w{n}_a"]) for n in (1, 2))
     return one * other * float(t["alpha"]) / len(t["hada_w1_b"])
 
 
@@ -193,9 +194,12 @@ def dora_peft(rng: np.random.Generator, base: np.ndarray) -> Parts:
 
 def dora_in_means(t: Parts, base: np.ndarray) -> np.ndarray:
     merged = base + lora_means(t, base)
-    return np.stack(
-        [merged[:, i] * t["dora_scale"].flat[i] / np.linalg.norm(merged[:, i]) for i in range(base.shape[1])], 1
-    ) - base
+    return (
+        np.stack(
+            [merged[:, i] * t["dora_scale"].flat[i] / np.linalg.norm(merged[:, i]) for i in range(base.shape[1])], 1
+        )
+        - base
+    )
 
 
 def dora_out_means(t: Parts, base: np.ndarray) -> np.ndarray:
@@ -454,7 +458,8 @@ def table() -> str:
         lines.append(f"| {kind} | " + " | ".join(mark[kind in how.kinds] for how in DIALECTS.values()) + " |")
     lines += ["", "| diffusers 0.42 on the same files | LoRA | DoRA | all others |", "|---|---|---|---|"]
     for dialect, families in ELSEWHERE.items():
-        cells = [one if one == other else f"SD {one}, SDXL {other}" for one, other in zip(*families.values(), strict=True)]
+        pairs = zip(*families.values(), strict=True)
+        cells = [one if one == other else f"SD {one}, SDXL {other}" for one, other in pairs]
         lines.append(f"| {dialect} | " + " | ".join(cell or "–" for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

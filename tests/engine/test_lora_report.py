@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from safetensors.numpy import save
 
 from engine.diffusion.rack import Rack
@@ -32,8 +32,8 @@ def shelf(zoo: Tiny) -> Rack:
 
 def test_a_report_says_what_a_file_is_and_is_ready_for_json(zoo: Tiny) -> None:
     said = {
-        "modelspec.trigger_phrase": "zqx cat", "modelspec.license": "CC-BY-4.0", "ss_sd_model_name": "sd_xl_base.safetensors",
-        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.trigger_phrase": "zqx cat", "modelspec.license": "CC-BY-4.0",
+        "ss_sd_model_name": "sd_xl_base.safetensors", "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
     }  # fmt: skip
     file = written(zoo, KOHYA, "LoRA", said)
     report = inspect(file.data, "cat", shelf(zoo).shapes)
@@ -42,7 +42,11 @@ def test_a_report_says_what_a_file_is_and_is_ready_for_json(zoo: Tiny) -> None:
     assert (report.dialects, report.kinds, report.ranks, report.alphas) == (("kohya",), {"LoRA": 7}, {3: 7}, (1.5,))
     assert (report.matched, report.unmatched, report.refusal) == (7, (), "")
     squares = {key: float((change**2).sum()) for key, change in file.means(zoo).items()}
-    for block, model in (("down_blocks_1", "unet"), ("text_encoder", "text_encoder"), ("text_encoder_2", "text_encoder_2")):
+    for block, model in (
+        ("down_blocks_1", "unet"),
+        ("text_encoder", "text_encoder"),
+        ("text_encoder_2", "text_encoder_2"),
+    ):
         wanted = sum(square for (owner, _), square in squares.items() if owner == model) ** 0.5
         assert report.norms[block] == pytest.approx(wanted, rel=1e-5)
     assert json.loads(json.dumps(asdict(report)))["name"] == "cat"
@@ -68,7 +72,9 @@ def test_the_folders_that_kohya_trained_on_are_the_triggers_where_no_phrase_is_s
 )
 def test_the_width_of_the_text_tells_the_family(width: int, family: str, title: str) -> None:
     name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
-    data = save({f"{name}.lora_down.weight": np.ones((2, width), "f2"), f"{name}.lora_up.weight": np.ones((320, 2), "f2")})
+    data = save(
+        {f"{name}.lora_down.weight": np.ones((2, width), "f2"), f"{name}.lora_up.weight": np.ones((320, 2), "f2")}
+    )
     report = inspect(data, "x")
     assert (report.family, report.title) == (family, title)
     module = name.removeprefix("lora_unet_")
@@ -92,7 +98,9 @@ def test_a_partial_match_is_an_error_until_it_is_asked_for_and_no_match_always_i
     before = zoo.models["unet"].state_dict()
     held = {name: tensor.clone() for name, tensor in before.items()}
     with unet_only.stacked(blend([(changes, 1.0)])):
-        moved = [name for name, tensor in zoo.models["unet"].state_dict().items() if not torch.equal(tensor, held[name])]
+        moved = [
+            name for name, tensor in zoo.models["unet"].state_dict().items() if not torch.equal(tensor, held[name])
+        ]
     assert len(moved) == 3
 
 
@@ -153,7 +161,9 @@ FLUX = {
     "double_blocks.0.img_mlp.0": ["transformer_blocks.0.ff.net.0.proj"],
     "double_blocks.0.txt_mlp.2": ["transformer_blocks.0.ff_context.net.2"],
     "double_blocks.0.img_mod.lin": ["transformer_blocks.0.norm1.linear"],
-    "single_blocks.0.linear1": [*(f"single_transformer_blocks.0.attn.to_{x}" for x in "qkv"), "single_transformer_blocks.0.proj_mlp"],
+    "single_blocks.0.linear1": [
+        *(f"single_transformer_blocks.0.attn.to_{x}" for x in "qkv"), "single_transformer_blocks.0.proj_mlp",
+    ],
     "single_blocks.0.linear2": ["single_transformer_blocks.0.proj_out"],
     "single_blocks.0.modulation.lin": ["single_transformer_blocks.0.norm.linear"],
     "img_in": ["x_embedder"],
@@ -161,8 +171,21 @@ FLUX = {
 }  # fmt: skip
 
 
+def flux_parts(kind: str, rng: np.random.Generator, high: int, wide: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """A change of (high, wide) as the file writes it, by the end of its keys, and as a matrix."""
+    a, b, c, d = (rng.normal(0, 0.3, shape).astype("f4") for shape in ((high, 2), (2, wide), (high, 2), (2, wide)))
+    if kind == "LoRA":
+        return {"lora_up.weight": a, "lora_down.weight": b}, a @ b
+    if kind == "difference":
+        return {"diff": a @ b}, a @ b
+    if kind == "LoKr":
+        left, right = b[:1, :2].copy(), rng.normal(0, 0.3, (high, wide // 2)).astype("f4")
+        return {"lokr_w1": left, "lokr_w2": right}, np.kron(left, right)
+    return {"hada_w1_a": a, "hada_w1_b": b, "hada_w2_a": c, "hada_w2_b": d}, (a @ b) * (c @ d)
+
+
 @pytest.mark.parametrize("style", ["kohya", "BFL", "PEFT", "OneTrainer"])
-@pytest.mark.parametrize("kind", ["LoRA", "LoHa"])
+@pytest.mark.parametrize("kind", ["LoRA", "LoHa", "LoKr", "difference"])
 def test_a_file_for_flux_is_read_into_the_layers_of_diffusers_model(style: str, kind: str) -> None:
     torch.manual_seed(0)
     model = FluxTransformer2DModel(
@@ -175,13 +198,7 @@ def test_a_file_for_flux_is_read_into_the_layers_of_diffusers_model(style: str, 
     for path, targets in names.items():
         weights = [base[f"{target}.weight"] for target in targets]
         high, wide = sum(len(weight) for weight in weights), weights[0].shape[1]
-        factors = [rng.normal(0, 0.3, s).astype("f4") for s in ((high, 2), (2, wide), (high, 2), (2, wide))]
-        if kind == "LoRA":
-            parts = {"lora_up.weight": factors[0], "lora_down.weight": factors[1]}
-            change = factors[0] @ factors[1]
-        else:
-            parts = dict(zip(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), factors, strict=True))
-            change = (factors[0] @ factors[1]) * (factors[2] @ factors[3])
+        parts, change = flux_parts(kind, rng, high, wide)
         if style == "PEFT":
             parts = {k.replace("lora_up", "lora_B").replace("lora_down", "lora_A"): v for k, v in parts.items()}
         flat = path.replace(".", "_")
@@ -199,6 +216,22 @@ def test_a_file_for_flux_is_read_into_the_layers_of_diffusers_model(style: str, 
             live = model.get_parameter(f"{path}.weight").detach().numpy()
             np.testing.assert_allclose(live, base[f"{path}.weight"].detach().numpy() + change, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(tensor, base[name]) for name, tensor in model.named_parameters())
+
+
+def test_the_names_of_stable_diffusion_3_are_those_of_diffusers_model() -> None:
+    model = SD3Transformer2DModel(
+        sample_size=8, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2, joint_attention_dim=12,
+        caption_projection_dim=16, pooled_projection_dim=12, out_channels=4, pos_embed_max_size=8,
+    )  # fmt: skip
+    modules = dict(named("", ((name, tuple(p.shape)) for name, p in model.named_parameters())))
+    block = "lora_unet_joint_blocks_0"
+    paths = {f"{block}_{side}_attn_qkv": (48, 16) for side in ("x_block", "context_block")}
+    paths |= {f"{block}_{side}_attn_proj": (16, 16) for side in ("x_block", "context_block")}
+    paths |= {f"{block}_{side}_mlp_fc1": (64, 16) for side in ("x_block", "context_block")}
+    paths |= {f"{block}_{side}_mlp_fc2": (16, 64) for side in ("x_block", "context_block")}
+    data = save({f"{path}.diff": np.ones(shape, "f4") for path, shape in paths.items()})
+    report = inspect(data, "x", modules)
+    assert (report.matched, report.refusal) == (12, "")
 
 
 def test_fused_rows_that_cannot_be_shared_out_are_refused() -> None:
