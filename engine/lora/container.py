@@ -18,8 +18,8 @@ MAX_HEADER = 4_000_000  # bytes: kohya's tools write every caption into it
 MAX_TENSORS = 20_000
 MAX_SIDE = 65_536
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
-
-Tensors = Mapping[str, NDArray[np.float32]]
+ALPHA_BYTES = {"F64": 8, "I64": 8}  # of single numbers only: some tools write α so
+NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 
 
 class Refused(Exception):
@@ -96,13 +96,15 @@ def _span(key: str, entry: Any) -> _Span:
         dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise Refused(f"“{short(key)}” is not described as a tensor") from None
-    if dtype not in tuple(ITEM_BYTES):  # by equality: it may be anything
+    if dtype not in (*ITEM_BYTES, *ALPHA_BYTES):  # by equality: it may be anything
         raise Refused(f"“{short(key)}” is of type {short(str(dtype))}, and only F16, BF16 and F32 are read")
     if not all(type(number) is int for number in (*shape, start, end)):
         raise Refused(f"“{short(key)}” has a shape or a place that is not whole numbers")
     if len(shape) > 4 or not all(1 <= side <= MAX_SIDE for side in shape):
         raise Refused(f"“{short(key)}” has an impossible shape, {short(str(shape))}")
-    if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
+    if dtype in ALPHA_BYTES and shape not in ((), (1,)):
+        raise Refused(f"“{short(key)}” is of type {dtype}, and only F16, BF16 and F32 are read")
+    if end - start != math.prod(shape) * (ITEM_BYTES | ALPHA_BYTES)[dtype]:
         raise Refused(f"“{short(key)}” has another size than its shape says")
     return _Span(dtype, shape, start, end)
 
@@ -124,7 +126,8 @@ def _tensor(key: str, span: _Span, body: memoryview) -> NDArray[np.float32]:
     if span.dtype == "BF16":  # the upper half of a float32
         values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     else:
-        values = np.frombuffer(raw, "<f2" if span.dtype == "F16" else "<f4").astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            values = np.frombuffer(raw, NUMPY[span.dtype]).astype(np.float32)
     if not np.isfinite(values).all():
         raise Refused(f"“{short(key)}” holds values that are not numbers")
     return values.reshape(span.shape)

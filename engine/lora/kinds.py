@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.lora.changes import Change, Decomposed, Difference, Factors, Hadamard, Kronecker, Rows, folded
 from engine.lora.container import Refused, short
 
-MAX_RANK = 256
+MAX_RANK = 1_024
 MAX_VALUE = 1e4  # of a factor, with α/r in it: trained ones stay below 100, and larger ones overflow
 MAX_WEIGHTS = 2**27  # of one layer: FLUX.1's largest has 66 million
 
@@ -212,7 +212,7 @@ def _rank(layer: str, one: int, other: int) -> int:
     if one != other:
         raise Refused(f"{layer} has halves of ranks {one} and {other}")
     if one > MAX_RANK:
-        raise Refused(f"{layer} has rank {one}, and {MAX_RANK} is the most")
+        raise Refused(f"{layer} has rank {one:,}, and {MAX_RANK:,} is the most")
     return one
 
 

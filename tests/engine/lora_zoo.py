@@ -285,8 +285,9 @@ RESNET = {
 }  # fmt: skip
 
 
-def in_sgm(path: str, family: str) -> str:
-    names = sgm(attends=(True, False) if family == "sd" else (False, True))
+def in_sgm(path: str, family: str, attends: tuple[bool, ...] = ()) -> str:
+    attends = attends or ((True, False) if family == "sd" else (False, True))
+    names = sgm(len(attends), attends)
     start = max((name for name in names if path == name or path.startswith(f"{name}.")), key=len)
     rest = path[len(start) + 1 :]
     return ".".join(part for part in (names[start], RESNET.get(rest, rest) if "resnets" in start else rest) if part)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from engine.diffusion.rack import Rack
 from engine.lora.blend import blend, deltas
+from engine.lora.dialects import target
 from engine.lora.read import read
 from tests.engine import lora_zoo
 from tests.engine.lora_zoo import Tiny, Written, combinations, tiny, written
@@ -123,6 +124,23 @@ def test_diffusers_loads_a_file_as_we_do_or_otherwise_as_the_table_says(
             assert not close({key: x for key, x in found.items() if key[0] != "unet"}, means)
             found = {key: x for key, x in found.items() if key[0] == "unet"}
         assert close(found, means)
+
+
+@pytest.mark.parametrize("attends", [(True, True, True, False), (False, True, True)])
+def test_every_module_of_the_real_layouts_is_found_under_stabilitys_names(attends: tuple[bool, ...]) -> None:
+    """SD 1.x's four levels and SDXL's three, as deep as they are and very thin."""
+    down = tuple("CrossAttnDownBlock2D" if does else "DownBlock2D" for does in attends)
+    up = tuple("CrossAttnUpBlock2D" if does else "UpBlock2D" for does in attends[::-1])
+    more = {} if len(attends) == 4 else {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    unet = UNet2DConditionModel(
+        block_out_channels=(4,) * len(attends), down_block_types=down, up_block_types=up, norm_num_groups=2,
+        attention_head_dim=2, cross_attention_dim=4, projection_class_embeddings_input_dim=8, **more,
+    )  # fmt: skip
+    paths = [name for name, module in unet.named_modules() if next(module.parameters(recurse=False), None) is not None]
+    assert len(paths) > 200
+    for path in paths:
+        name = lora_zoo.in_sgm(path, "", attends)
+        assert target("", name) == path.replace(".", "_") == target("", path), name
 
 
 def test_the_page_says_what_is_tested_here() -> None:

@@ -36,7 +36,7 @@ def packed(tensors: Mapping[str, Any], metadata: Mapping[str, Any] | None = None
     body = b""
     for key, tensor in tensors.items():
         array = np.asarray(tensor)
-        dtype = {"e": "F16", "f": "F32", "H": "BF16", "d": "F64"}[array.dtype.char]
+        dtype = {"e": "F16", "f": "F32", "H": "BF16", "d": "F64", "l": "I64"}[array.dtype.char]
         header[key] = {
             "dtype": dtype,
             "shape": list(array.shape),
@@ -230,7 +230,7 @@ def test_a_layer_without_its_other_half_is_refused() -> None:
     ("down", "up", "word"),
     [
         ((2, 3), (5, 4), "ranks 2 and 4"),
-        ((257, 3), (5, 257), "256 is the most"),
+        ((1_025, 3), (5, 1_025), "1,024 is the most"),
         ((2, 3), (5, 2, 1, 1), "shapes"),
         ((2, 3, 3, 3), (5, 2, 3, 3), "shapes"),
         ((6,), (6,), "shapes"),
@@ -271,6 +271,15 @@ def test_one_layer_under_two_names_is_refused() -> None:
 
 def test_double_precision_is_refused_by_its_name() -> None:
     assert "F64" in reason(packed({f"{KEY}.lora_down.weight": np.ones((2, 3), np.float64)}))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_an_alpha_of_eight_bytes_is_read_and_a_tensor_of_them_is_not(dtype: type) -> None:
+    data = packed(pair() | {f"{KEY}.alpha": np.array(3, dtype)})
+    assert read(data, "x").layers[FLAT].alpha == 3.0
+    assert "is of type" in reason(packed(pair() | {f"{KEY}.alpha": np.ones((2, 1), dtype)}))
+    if dtype is np.float64:
+        assert "not numbers" in reason(packed(pair() | {f"{KEY}.alpha": np.array(1e300)}))
 
 
 def test_bytes_that_are_no_safetensors_file_are_refused() -> None:

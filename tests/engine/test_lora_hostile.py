@@ -82,7 +82,7 @@ def bombs() -> Iterator[bytes]:
         yield save({f"lora_unet_conv_in.{part}": tensor for part, tensor in parts.items()})
         parts = {f"hada_w{n}_{x}": np.ones((w1, 1) if x == "a" else (1, w2), np.float16) for n in (1, 2) for x in "ab"}
         yield save({f"lora_unet_conv_in.{part}": tensor for part, tensor in parts.items()})
-    for rank in (257, 1_000, 60_000):
+    for rank in (1_025, 2_000, 60_000):
         parts = {"down": np.ones((rank, 1), np.float16), "up": np.ones((1, rank), np.float16)}
         yield save({f"lora_unet_conv_in.lora_{part}.weight": tensor for part, tensor in parts.items()})
 
