@@ -2,20 +2,21 @@
 
 Weights of one shape live as views into one arena `W[n, out, in]`, with a pristine copy `W0` beside it. A stack is one
 batched product for each shape, W = W0 + B A, its LoRAs side by side along the rank: however many they are, it costs
-nothing per step, and it never drifts, as every write starts from W0.
+nothing per step, and it never drifts, as every write starts from W0. Changes of full rank are added weight by weight,
+in float32 and rounded once. Biases and norms are weights of one column.
 """
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from engine.errors import WrongBase
 from engine.lora.blend import Delta
+from engine.lora.dialects import named
+from engine.lora.report import misfit
 
 
 @dataclass
@@ -29,33 +30,43 @@ class Arena:
 
 
 class Rack:
-    """Owns where a model's linear and convolution weights live. One stack is in at a time."""
+    """Owns where the weights of a UNet, and of text encoders beside it, live. One stack is in at a time.
 
-    def __init__(self, module: nn.Module) -> None:
-        modules = cast(Iterable[tuple[str, nn.Module]], module.named_modules())
-        self._layers = {flat(name): m for name, m in modules if isinstance(m, nn.Linear | nn.Conv2d)}
-        self._shape = {name: _matrix(layer.weight) for name, layer in self._layers.items()}
+    Weights have the names of `engine.lora.dialects`: the first encoder's begin with "text_encoder.", the second's with
+    "text_encoder_2.".
+    """
+
+    def __init__(self, module: nn.Module, encoders: tuple[nn.Module, ...] = ()) -> None:
         self._module = module
+        self._models = {"": module} | {f"text_encoder{f'_{i + 1}' if i else ''}": e for i, e in enumerate(encoders)}
+        self._weights: dict[str, nn.Parameter] = {}
+        self._shape: dict[str, tuple[int, int]] = {}
+        for model, owner in self._models.items():
+            for path, parameter in owner.named_parameters():
+                for name, shape in named(model, [(path, tuple(parameter.shape))]):
+                    self._weights[name], self._shape[name] = parameter, shape
         self._arenas: dict[tuple[int, int], Arena] = {}
 
-    def check(self, name: str, base: str, deltas: Mapping[str, Delta]) -> None:
-        """Raise `WrongBase` unless every layer of the LoRA `name` exists here in the same shape."""
-        unknown = [key for key in deltas if key not in self._shape]
-        if unknown:
-            why = f"{len(unknown)} of its {len(deltas)} layers do not exist there, such as {unknown[0]}"
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """All weights that a LoRA may change, as matrices (out, in·k·k)."""
+        return self._shape
+
+    def check(self, name: str, base: str, deltas: Mapping[str, Delta], partial: bool = False) -> None:
+        """Raise `WrongBase` unless every weight that the LoRA `name` changes exists here in the same shape.
+
+        `partial`: some that do not exist here are well, but not all; what exists must fit.
+        """
+        if why := misfit({key: delta.shape for key, delta in deltas.items()}, self._shape, partial):
             raise WrongBase(name, base, why)
-        for key, delta in deltas.items():
-            if (found := delta.shape) != (wanted := self._shape[key]):
-                raise WrongBase(
-                    name, base, f"its layer {key} is {found[0]}×{found[1]} where {wanted[0]}×{wanted[1]} is needed"
-                )
 
     @contextmanager
     def stacked(self, deltas: Mapping[str, Delta]) -> Generator[None]:
         """The model with the stack in, inside the block; the bare base again after it, whatever happened.
 
-        `deltas`: the whole stack's change of each layer, by flat name, as factors A (R, in), B (out, R).
+        `deltas`: the whole stack's change of each weight, by name. Those that `check` let pass as partial are left out.
         """
+        deltas = {key: delta for key, delta in deltas.items() if key in self._shape}
         try:
             for shape in sorted({self._shape[key] for key in deltas}):
                 self._write(self._arena(shape), deltas)
@@ -71,31 +82,35 @@ class Rack:
                 arena.dirty = False
 
     def pristine(self) -> dict[str, Tensor]:
-        """The base's state by its own names, whatever stack is in; shares memory, so it is to be read only."""
-        state = {name: tensor.detach() for name, tensor in self._module.state_dict(keep_vars=True).items()}
-        by_flat = {key: (arena, i) for arena in self._arenas.values() for i, key in enumerate(arena.names)}
-        for name in state:
-            layer, _, kind = name.rpartition(".")
-            if kind == "weight" and flat(layer) in by_flat:
-                arena, i = by_flat[flat(layer)]
-                state[name] = arena.pristine[i].view(state[name].shape)
-        return state
+        """The UNet's base state by its own names, whatever stack is in; shares memory, so it is to be read only."""
+        return self._pristine("")
 
     def move(self, device: torch.device) -> None:
-        """Take the model to another device with no stack in; live weights are made anew from the pristine copies."""
+        """Take the models to another device with no stack in; live weights are made anew from the pristine copies."""
         self.restore()
-        pristine = self.pristine()
+        pristine = {model: self._pristine(model) for model in self._models}
         self._arenas.clear()
-        for name, parameter in self._module.named_parameters():
-            parameter.data = pristine[name].to(device, copy=True)
-        for buffer in self._module.buffers():
-            buffer.data = buffer.data.to(device)
+        for model, owner in self._models.items():
+            for name, parameter in owner.named_parameters():
+                parameter.data = pristine[model][name].to(device, copy=True)
+            for buffer in owner.buffers():
+                buffer.data = buffer.data.to(device)
+
+    def _pristine(self, model: str) -> dict[str, Tensor]:
+        owner = self._models[model]
+        state = {name: tensor.detach() for name, tensor in owner.state_dict(keep_vars=True).items()}
+        held = [(key, arena.pristine[i]) for arena in self._arenas.values() for i, key in enumerate(arena.names)]
+        rows = {id(self._weights[key]): row for key, row in held}
+        for name, parameter in owner.named_parameters():
+            if id(parameter) in rows:
+                state[name] = rows[id(parameter)].view(parameter.shape)
+        return state
 
     def _arena(self, shape: tuple[int, int]) -> Arena:
-        """The arena of that shape, built when a stack first needs it: the model's weights become views into it."""
+        """The arena of that shape, built when a stack first needs it: the models' weights become views into it."""
         if shape not in self._arenas:
             names = [name for name, found in self._shape.items() if found == shape]
-            weights = [self._layers[name].weight for name in names]
+            weights = [self._weights[name] for name in names]
             with torch.inference_mode(False):  # a trainee borrows these, and gradients pass beside them
                 live = torch.stack([weight.detach().reshape(shape) for weight in weights])
                 for weight, row in zip(weights, live, strict=True):
@@ -105,23 +120,19 @@ class Rack:
 
     def _write(self, arena: Arena, deltas: Mapping[str, Delta]) -> None:
         """W = W0 + B A for each slice, ranks padded with zeros to the largest: one launch for the arena."""
-        rank = max(deltas[name].rank for name in arena.names if name in deltas)
+        factored = {name: deltas[name] for name in arena.names if name in deltas and not deltas[name].others}
+        rank = max((delta.rank for delta in factored.values()), default=0)
         count, rows, columns = arena.live.shape
-        down = arena.live.new_zeros(count, rank, columns)
-        up = arena.live.new_zeros(count, rows, rank)
-        for i, name in enumerate(arena.names):
-            if name in deltas:
-                delta = deltas[name]
-                down[i, : delta.rank] = delta.down
-                up[i, :, : delta.rank] = delta.up
         arena.dirty = True  # before the write, so that a failure in it is put right too
-        torch.baddbmm(arena.pristine, up, down, out=arena.live)
-
-
-def flat(name: str) -> str:
-    """A module path as LoRA files write it: dots become underscores."""
-    return name.replace(".", "_")
-
-
-def _matrix(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[0], prod(weight.shape[1:])
+        if rank:
+            down = arena.live.new_zeros(count, rank, columns)
+            up = arena.live.new_zeros(count, rows, rank)
+            for i, name in enumerate(arena.names):
+                if name in factored:
+                    delta = factored[name]
+                    down[i, : delta.rank] = delta.down
+                    up[i, :, : delta.rank] = delta.up
+            torch.baddbmm(arena.pristine, up, down, out=arena.live)
+        for i, name in enumerate(arena.names):
+            if name in deltas and deltas[name].others:
+                arena.live[i] = arena.pristine[i].float() + deltas[name].dense(arena.pristine[i])

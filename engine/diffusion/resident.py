@@ -28,8 +28,9 @@ class Resident:
         self.base = base
         self.family = families.find(base.family)
         self.parts: Parts = self.family.load(base.folder, dtype)
-        self.rack = Rack(self.parts.unet)
-        self._texts: Cache[tuple[Prompt, int], Conditioning] = Cache(64)
+        self.rack = Rack(self.parts.unet, self.parts.encoders)
+        self._voice: tuple[LoraRef, ...] = ()  # the LoRAs in whose encoders the texts are read now
+        self._texts: Cache[tuple[Prompt, int, tuple[LoraRef, ...]], Conditioning] = Cache(64)
         self._loras: Cache[str, dict[str, Delta]] = Cache(16)
         self.device = torch.device("cpu")
         if device != self.device:
@@ -43,8 +44,7 @@ class Resident:
         """Bring the base to a device, or take it off (to "cpu"); nothing of a stack or a cache goes along."""
         self._texts.clear()
         self.rack.move(device)
-        for module in (self.parts.vae, *self.parts.encoders):
-            module.to(device)
+        self.parts.vae.to(device)
         self.device = device
 
     @torch.inference_mode()
@@ -59,7 +59,12 @@ class Resident:
         """The base with `stack` in, inside the block; the bare base after it. `weights` gives a LoRA's file."""
         layers = [(self._lora(ref, weights), ref.weight) for ref in stack.refs]
         with self.rack.stacked(blend(layers)):
-            yield
+            speaks = (any(name.startswith("text_encoder") for name in deltas) for deltas, _ in layers)
+            self._voice = tuple(ref for ref, does in zip(stack.refs, speaks, strict=True) if does)
+            try:
+                yield
+            finally:
+                self._voice = ()
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(n, 3, h, w) in [-1, 1] → latents at the scale that the UNet works on (the posterior's mean)."""
@@ -78,7 +83,7 @@ class Resident:
         return 1, self.parts.unet.config.in_channels, height // scale, width // scale
 
     def _text(self, prompt: Prompt, chunks: int) -> Conditioning:
-        return self._texts.get((prompt, chunks), lambda: self.family.encode(self.parts, prompt, chunks))
+        return self._texts.get((prompt, chunks, self._voice), lambda: self.family.encode(self.parts, prompt, chunks))
 
     def _lora(self, ref: LoraRef, weights: Callable[[LoraRef], bytes]) -> dict[str, Delta]:
         def load() -> dict[str, Delta]:

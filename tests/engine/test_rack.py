@@ -3,15 +3,17 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from engine.diffusion.render import Brush, draw
 from engine.diffusion.resident import Resident
 from engine.errors import BadLoraFile, WrongBase
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
-from engine.plans import LoraStack
+from engine.plans import LoraRef, LoraStack
 from tests.engine.studio import Bench
 
 
@@ -120,3 +122,24 @@ def test_a_stack_still_works_after_the_base_was_moved(resident: Resident, bench:
     with resident.stacked(stack, bench.weights):
         assert torch.equal(first, latents(resident))
     assert not torch.equal(first, latents(resident))
+
+
+def test_a_lora_of_the_text_encoder_changes_what_texts_mean_while_it_is_in(resident: Resident) -> None:
+    name = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    rng = np.random.default_rng(0)
+    parts = {"down": rng.normal(size=(2, 16)), "up": rng.normal(size=(32, 2))}
+    files = {"voice": save({f"{name}.lora_{part}.weight": x.astype("f4") for part, x in parts.items()})}
+
+    def meaning() -> torch.Tensor:
+        return resident.texts(("a cat",))[0].tokens.clone()
+
+    bare = meaning()
+    with resident.stacked(LoraStack((LoraRef("voice", "a" * 64, 1.0),)), lambda ref: files[ref.name]):
+        first = meaning()
+    with resident.stacked(LoraStack((LoraRef("voice", "a" * 64, 0.5),)), lambda ref: files[ref.name]):
+        second = meaning()
+    assert not torch.equal(bare, first)
+    assert not torch.equal(first, second)
+    assert torch.equal(bare, meaning())
+    resident.move(torch.device("cpu"))
+    assert torch.equal(bare, meaning())
