@@ -21,7 +21,9 @@ from engine.bases import Base
 from engine.catalog import DEFAULT_WEIGHTS, Catalog, LoraCard
 from engine.errors import Invalid, WrongBase
 from engine.files import read_bounded, reason
-from engine.lora.read import MAX_HEADER, MAX_RANK, Factors, LoraFile, read
+from engine.lora.container import MAX_HEADER
+from engine.lora.kinds import MAX_RANK
+from engine.lora.read import Factors, LoraFile, read
 from engine.lora.write import IN_A_UNET, Dialect, is_in, network, relabelled, write
 from engine.plans import KINDS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
 
@@ -178,7 +180,7 @@ def dialect_of(data: bytes) -> str:
 def pairs(file: LoraFile) -> Iterator[tuple[str, Factors]]:
     """Its plain LoRA layers, which have a rank and an alpha; other kinds have neither."""
     for name, layer in file.layers.items():
-        if isinstance(layer, Factors):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(layer, Factors):
             yield name, layer
 
 

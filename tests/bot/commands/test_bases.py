@@ -262,7 +262,8 @@ def test_a_check_draws_twice_and_prints_what_can_be_pasted(home: Path, model: Pa
 
 
 def test_a_report_that_found_them_apart_says_so() -> None:
-    one = {"lora": "x.safetensors", "alike": False, "latents_relative_l2": 0.4, "pixels_max": 90.0, "pixels_mean": 3.0,
+    one = {"lora": "x.safetensors", "alike": False, "latents_relative_l2": 0.4, "pixels_max": 90.0,
+           "pixels_mean": 3.0,
            "seconds": 1.0, "seconds_diffusers": 1.0}  # fmt: skip
     report = {"base": "b", "family": "sd", "base_sha256": "0" * 64, "licence": "mit", "device": "cpu", "dtype": "float32",
               "prompt": "p", "seed": 1, "size": "64x64", "steps": 3, "sampler": "ddim", "guidance": 4.0, "limit": 1e-3,
