@@ -116,11 +116,11 @@ class Assistant:
 
     async def _said(self, talk: Conversation, inbound: Inbound) -> AsyncGenerator[Reply]:
         message = completed(talk.asked, inbound)
-        if talk.here.trains and pictures(message) and not message.text.strip():
-            message = message.model_copy(update={"text": TRAIN})
         if brings_a_lora(message):
             yield await self._taken_in(talk, message)
             return
+        if talk.here.trains and pictures(message) and not message.text.strip():
+            message = message.model_copy(update={"text": TRAIN})
         intent, message, seed = await self._read(talk, message)
         try:
             async with aclosing(self._act(intent, talk, message, seed)) as said:

@@ -123,7 +123,8 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
     ours = _table(said.get("atelier", ""))
     beside, notes = _sidecar(sidecar)
     spoken = beside.get("activation text") or ours.get("trigger") or trigger_in(said)
-    trigger, more = _fitting(spoken)
+    word = _line(ours.get("word"))[:MAX_TRIGGER]
+    trigger, more = _fitting(_line(spoken).removesuffix(f" {word}" if word else ""))  # our side-car says both
     kind = next(
         (k for k in (ours.get("kind"), *re.split(r"[,\s]+", said.get("modelspec.tags", ""))) if k in KINDS), None
     )
@@ -131,7 +132,7 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
     return Told(
         title=_line(ours.get("title") or said.get("modelspec.title") or said.get("ss_output_name")),
         trigger=trigger,
-        word=_line(ours.get("word"))[:MAX_TRIGGER],
+        word=word,
         kind=cast(Kind | None, kind),
         base=_line(ours.get("base")),
         family=family_in(said, str(beside.get("sd version") or "")),
@@ -168,13 +169,6 @@ def family_in(said: Mapping[str, str], version: str = "") -> str:
             if text.lower().startswith(start):
                 return family
     return {"sd1": "sd", "sdxl": "sdxl"}.get(version.strip().lower(), "")
-
-
-def dialect_of(data: bytes) -> str:
-    """Whose names the keys of a file that `read` took are."""
-    length = int.from_bytes(data[:8], "little")
-    keys = [key for key in json.loads(data[8 : 8 + length]) if key != "__metadata__"]
-    return next((whose for start, whose in DIALECTS if keys[0].startswith(start)), "unknown")
 
 
 def pairs(file: LoraFile) -> Iterator[tuple[str, Factors]]:

@@ -18,6 +18,7 @@ from engine.catalog import MAX_WEIGHTS, LoraCard
 from engine.errors import Invalid
 from engine.exchange import Arrival, Wish
 from engine.files import read_bounded
+from engine.lora.report import inspect as inspect_file
 from engine.lora.write import Dialect
 from engine.plans import LoraStack
 
@@ -87,18 +88,20 @@ def _listed(value: Any) -> str:
 
 def report(arrival: Arrival, studio: Studio) -> dict[str, Any]:
     """What `inspect` says: of the file, of what is told of it, and of the bases here that it fits."""
-    file, told = arrival.file, arrival.told
+    file, told, seen = arrival.file, arrival.told, inspect_file(arrival.data, arrival.label)
     return {
         "file": arrival.label,
         "size": len(arrival.data),
         "sha256": file.sha256,
-        "dialect": exchange.dialect_of(arrival.data),
-        "family": told.family,
+        "dialect": ", ".join(seen.dialects),
+        "family": seen.family or told.family,
         "made_for": told.base or file.metadata.get("ss_sd_model_name", "")[:SHOWN],
         "fits": [base.name for base in exchange.fitting_bases(file, studio.settings.home)],
         "layers": len(file.layers),
-        "rank": sorted({factors.rank for _, factors in exchange.pairs(file)}),
-        "alpha": sorted({factors.alpha for _, factors in exchange.pairs(file)}),
+        "kinds": seen.kinds,
+        "rank": [rank for rank in seen.ranks if rank],
+        "alpha": list(seen.alphas),
+        "norms": seen.norms,
         "title": told.title,
         "trigger": told.trigger,
         "kind": told.kind,

@@ -3,6 +3,7 @@
 import re
 
 from bot.intent import Question
+from bot.prompts import words
 from bot.rules.lexicon import Lexicon, spoken
 from bot.rules.text import any_of, compiled
 
@@ -13,10 +14,11 @@ OURS = r"(?:the |our |my |a )?"
 END = r"(?:[\s,]+(?:please|pls|now|for me))*[.!?]*$"
 NOT_A_LORA = r"(?:that|this|it|them|picture|image|photo|(?:the|this|that|last) .*(?:picture|image|photo|one))"
 NAMED = r"\b(?:call(?:ed)?|named?)\s+(?:(?:it|this|him|her|them)\s+)?(?:\"([^\"]{1,64})\"|([\w-]{1,64}))"
+LONGEST = 3  # words of a trigger that is said without "the trigger is", or quotes
 NO_TRIGGER = compiled(r"^(?:(?:it|there)(?:'s| has| is)?\s+)?(?:no|none|without|nothing)\b.{0,30}$|^it needs none\W*$")
 A_TRIGGER = compiled(
-    r"^(?:(?:it'?s|it is|its trigger(?: word)? is|the trigger(?: word)? is|trigger(?: word)?\s*[:=]?|use|say)\s+)?"
-    r"[\"']?([^\"']{1,64}?)[\"']?[\s.!]*$"
+    r"^(?P<said>(?:it'?s|it is|(?:its|the) trigger(?: word)? is|trigger(?: word)?\s*[:=]?|use|say)\s+)?"
+    r"(?P<quote>[\"']?)(?P<word>[^\"']{1,64}?)[\"']?[\s.!]*$"
 )
 
 
@@ -40,12 +42,16 @@ def read_sending(said: str, lexicon: Lexicon) -> Question | None:
 
 def told_of_a_lora(missing: str, before: str, said: str) -> str | None:
     """The message about a dropped LoRA, with the answer in it: its trigger word, or its kind. None if it is none."""
+    if compiled(rf"^(?:please\s+)?{any_of(words('chat', 'orders'))}\s").match(said):
+        return None
     if missing == "kind":
         return f"{before}. It is a {said}"
     if NO_TRIGGER.match(said):
         return f"{before}. No trigger"
     match = A_TRIGGER.match(said)
-    return f'{before}. Trigger "{match[1]}"' if match else None
+    if match is None or not (match["said"] or match["quote"] or len(match["word"].split()) <= LONGEST):
+        return None
+    return f'{before}. Trigger "{match["word"]}"'
 
 
 def name_said(said: str) -> str | None:

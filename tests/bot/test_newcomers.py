@@ -52,6 +52,22 @@ async def test_a_dropped_file_is_asked_about_and_then_used(talk: Talk) -> None:
     assert "nghtx" in talk.picture.prompt
 
 
+@pytest.mark.parametrize(
+    ("answer", "trigger"),
+    [
+        ("nghtx", "nghtx"),
+        ("It's nghtx.", "nghtx"),
+        ("the trigger word is neon night of the city", "neon night of the city"),
+        ('"neon night of the city"', "neon night of the city"),
+        ("trigger: NGHT_x", "NGHT_x"),
+    ],
+)
+async def test_how_a_trigger_is_answered(talk: Talk, answer: str, trigger: str) -> None:
+    await talk.say("it's a style", files=dropped(a_file()))
+    await talk.say(answer)
+    assert talk.shelf.card("neon-night").trigger == trigger
+
+
 async def test_what_is_said_with_it_is_not_asked(talk: Talk) -> None:
     text = "this is a style, trigger zqx, call it Dusk"
     assert (await talk.say(text, files=dropped(a_file()))).lora is not None
@@ -81,6 +97,16 @@ async def test_one_without_a_trigger_says_nothing_in_the_prompt(talk: Talk, answ
     await talk.say("neon-night on a podium")
     assert talk.stack["neon-night"] == 1.0
     assert "Neon night" in talk.picture.prompt
+
+
+@pytest.mark.parametrize(
+    "text", ["draw inky at the beach", "two pictures of Inky", "a banner for our sale, please draw it"]
+)
+async def test_something_else_that_is_said_then_is_no_trigger(talk: Talk, text: str) -> None:
+    await talk.say("it's a character", files=dropped(a_file()))
+    reply = await talk.say(text)
+    assert reply.intent != "import"
+    assert reply.lora is None
 
 
 async def test_a_name_that_is_taken_is_asked_about_with_the_file_in_hand(talk: Talk) -> None:

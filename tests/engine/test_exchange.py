@@ -22,7 +22,8 @@ from engine.catalog import Catalog, LoraCard
 from engine.errors import Invalid, NameTaken, WrongBase
 from engine.exchange import Wish
 from engine.lora.blend import blend, deltas
-from engine.lora.read import MAX_RANK, Factors, read
+from engine.lora.kinds import MAX_RANK
+from engine.lora.read import Factors, read
 from engine.lora.write import dotted, write
 from engine.plans import LoraRef, LoraStack
 from tests.tiny import tiny_sd, tiny_sdxl
@@ -384,3 +385,13 @@ def test_a_file_that_has_those_names_already_keeps_its_tensors_whatever_they_are
         assert data[ends[0] :] == written[ends[1] :]
         table = ("lora_adapter_metadata" in said_by(data), "lora_adapter_metadata" in said_by(written))
         assert table == ((dialect == "diffusers"),) * 2
+
+
+def test_a_class_word_comes_back_as_one_with_the_side_car_beside_and_without(catalog: Catalog, home: Path) -> None:
+    said = {"title": "pip", "family": "sd", "trigger": "pqx", "word": "penguin", "kind": "character"}
+    card = brought(catalog, home, write({PATHS[0]: factors(4, 4.0)}, said))
+    written, sidecar = exchange.exported(card, (card.folder / "weights.safetensors").read_bytes())
+    assert json.loads(sidecar)["activation text"] == "pqx penguin"
+    for number, beside in enumerate((sidecar, None)):
+        again = brought(catalog, home, written, beside, name=f"pip-{number}")
+        assert (again.trigger, again.word, again.kind) == ("pqx", "penguin", "character")

@@ -283,8 +283,10 @@ function gallery(key, { pictures, actions }) {
 }
 
 function downloads(files) {
-  const links = files.map(({ name, size, url }) =>
-    make("a", { class: "button", href: url, download: name }, `${name} · ${size < 1e5 ? `${Math.ceil(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`}`));
+  const links = files.map(({ name, size, url }) => {
+    const large = size < 1e5 ? `${Math.ceil(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`;
+    return make("a", { class: "button", href: url, download: name }, `${name} · ${large}`);
+  });
   return make("div", { class: "actions" }, ...links);
 }
 
