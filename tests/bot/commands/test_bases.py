@@ -274,7 +274,8 @@ def test_a_report_that_found_them_apart_says_so() -> None:
     one = {"lora": "x.safetensors", "alike": False, "latents_relative_l2": 0.4, "pixels_max": 90.0, "pixels_mean": 3.0,
            "seconds": 1.0, "seconds_diffusers": 1.0}  # fmt: skip
     report = {"base": "b", "family": "sd", "base_sha256": "0" * 64, "licence": "mit", "device": "cpu",
-              "dtype": "float32", "prompt": "p", "seed": 1, "size": "64x64", "steps": 3, "sampler": "ddim", "guidance": 4.0, "limit": 1e-3,
+              "dtype": "float32", "prompt": "p", "seed": 1, "size": "64x64", "steps": 3, "sampler": "ddim",
+              "guidance": 4.0, "limit": 1e-3,
               "python": "3", "torch": "2", "diffusers": "0", "transformers": "5", "peft": "0", "alike": False,
               "pictures": [one]}  # fmt: skip
     text = "\n".join(report_lines(json.loads(json.dumps(report))))
