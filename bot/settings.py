@@ -92,9 +92,9 @@ class Settings(BaseSettings):
 
     home: Path = Path(HOME)
     base: str = BASE
-    brand_on_non_commercial: bool = False
     doors: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     llm: Llm | None = None
+    brand_on_non_commercial: bool = False
 
     def __init__(self, home: Path | str | None = None, **given: Any) -> None:
         found = find_home(home)

@@ -4,6 +4,7 @@ Safetensors and configuration alone are fetched, never code and never a pickle. 
 HOME/bases/.new until all of it has, so that a second try goes on where the first one broke off.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine.bases import Base
 from engine.bases.adding import NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, family_of, free_name
@@ -26,13 +27,14 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the hub says of a model at one commit: `files` by name with their bytes, its licence, its page."""
+    """What the hub says of a model at one commit: `files` by name with their bytes (0: not said), and some's sha256."""
 
     repo: str
     commit: str
     licence: str
     page: str
     files: dict[str, int]
+    hashes: dict[str, str]
 
 
 def is_repo(said: str) -> bool:
@@ -55,7 +57,8 @@ def ask(repo: str) -> Offer:
     names = card.get("license_name") if card.get("license") in (None, "other") else card.get("license")
     licence = ", ".join(names) if isinstance(names, list) else str(names or UNKNOWN)  # pyright: ignore
     files = {str(file.rfilename): int(file.size or 0) for file in info.siblings or ()}
-    return Offer(repo, str(info.sha), licence, page, files)
+    hashes = {str(f.rfilename): str(f.lfs.sha256) for f in info.siblings or () if f.lfs}
+    return Offer(repo, str(info.sha), licence, page, files, hashes)
 
 
 def get(offer: Offer, wanted: Wanted, home: Path, note: Note) -> Base:
@@ -86,11 +89,35 @@ def get(offer: Offer, wanted: Wanted, home: Path, note: Note) -> Base:
 
 
 def _fetched(offer: Offer, file: str, folder: Path) -> Path:
+    """FOLDER/FILE, whole: what an earlier try left of it is gone on from (the library's own download begins anew)."""
     import huggingface_hub as library
+    from huggingface_hub import file_download
 
-    hub: Any = library
+    hub, download, path = cast(Any, library), cast(Any, file_download), folder / file
+    if path.exists():
+        return path
+    part = path.with_name(f"{path.name}.part")
     with _told(offer.repo, offer.page), writing(folder):
-        return Path(hub.hf_hub_download(offer.repo, file, revision=offer.commit, local_dir=folder))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as out:
+            url, size = hub.hf_hub_url(offer.repo, file, revision=offer.commit), offer.files[file] or None
+            headers = library.utils.build_hf_headers()
+            download.http_get(url, out, resume_size=part.stat().st_size, headers=headers, expected_size=size)
+        _check_hash(part, file, offer)
+        part.replace(path)
+    return path
+
+
+def _check_hash(part: Path, file: str, offer: Offer) -> None:
+    """Raise `Invalid`, and throw the file away, where the hub says another sha256 of it."""
+    wanted = offer.hashes.get(file)
+    if wanted is None:
+        return
+    with part.open("rb") as data:
+        found = hashlib.file_digest(data, "sha256").hexdigest()
+    if found != wanted:
+        part.unlink()
+        raise Invalid(file, "what arrived is not what the hub has: its sha256 differs", "Ask again.")
 
 
 @contextmanager
@@ -112,6 +139,10 @@ def _told(repo: str, page: str) -> Generator[None]:
         raise Unreachable(repo, _brief(error)) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HTTPError) as error:
         raise Unreachable(repo, _brief(error)) from None
+    except OSError as error:
+        if error.errno is None:  # a download that ended before its end
+            raise Unreachable(repo, _brief(error)) from None
+        raise
 
 
 def _brief(error: Any) -> str:

@@ -5,8 +5,10 @@ import pytest
 from bot import demo
 from bot.demo import Line, Stage
 from bot.message import Reply
-from engine.errors import Fault, Invalid
+from engine import bases
+from engine.errors import Fault, Invalid, UnknownBase
 from tests.fakes.shelf import make_base, make_catalog
+from tests.tiny import tiny_sd
 
 SUBJECTS = ("crab", "robot", "teapot")
 
@@ -65,3 +67,24 @@ def test_an_answer_without_a_picture_ends_the_demo_with_a_fault(tmp_path: Path) 
     with pytest.raises(Fault, match="words alone"):
         demo._expected(Line("a mug"), Reply(text="Which one?"))
     assert said == ["\n> a mug"]
+
+
+def test_a_base_without_loras_draws_learns_and_draws_what_it_learnt() -> None:
+    scripts = [demo.plain_script(SUBJECTS, seed) for seed in range(12)]
+    assert scripts[3] == demo.plain_script(SUBJECTS, 3)
+    assert len(set(scripts)) > 6
+    for one in scripts:
+        assert [line.drops for line in one.lines] == [False, False, True, False, False]
+        name = one.lines[2].text.rstrip(".").split()[-1]
+        assert all(line.text.startswith(name) for line in one.lines[3:])
+
+
+def test_the_demos_home_borrows_a_persons_base_by_a_link(tmp_path: Path) -> None:
+    base = tiny_sd(tmp_path / "home")
+    assert demo.borrow("tiny-sd", tmp_path / "home", tmp_path / "demo") == tmp_path / "demo"
+    assert bases.find("tiny-sd", tmp_path / "demo").fingerprint() == bases.fingerprint(base)
+    assert (tmp_path / "demo" / "bases" / "tiny-sd").is_symlink()
+    demo.borrow("pocket", tmp_path / "home", tmp_path / "other")
+    assert not (tmp_path / "other").exists()  # it is shipped
+    with pytest.raises(UnknownBase):
+        demo.borrow("huge", tmp_path / "home", tmp_path / "demo")

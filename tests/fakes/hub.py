@@ -22,14 +22,20 @@ class Hub:
         self.licence = "openrail"
         self.gated = False
         self.breaks = ""
+        self.false_hash = ""
         self.url = ""
 
     def info(self) -> dict[str, Any]:
         files = sorted(file for file in self.folder.rglob("*") if file.is_file())
-        names = [{"rfilename": f.relative_to(self.folder).as_posix(), "size": f.stat().st_size} for f in files]
+        names = [self.entry(file) for file in files]
         card = {"license": self.licence}
         return {"id": REPO, "modelId": REPO, "sha": COMMIT, "cardData": card, "gated": self.gated, "siblings": names,
                 "tags": [], "private": False, "downloads": 0, "likes": 0}  # fmt: skip
+
+    def entry(self, file: Path) -> dict[str, Any]:
+        size, found = file.stat().st_size, self.false_hash or hashlib.sha256(file.read_bytes()).hexdigest()
+        lfs = {"lfs": {"sha256": found, "size": size, "pointerSize": 134}} if file.suffix == ".safetensors" else {}
+        return {"rfilename": file.relative_to(self.folder).as_posix(), "size": size} | lfs
 
     def fetched(self) -> list[str]:
         """The files whose bytes were asked for."""

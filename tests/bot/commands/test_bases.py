@@ -167,6 +167,15 @@ def test_a_licence_that_forbids_selling_is_recorded_so(hub: Hub, tmp_path: Path)
     assert bases.find("nc", tmp_path).commercial is False
 
 
+def test_other_bytes_than_the_hub_has_are_thrown_away(hub: Hub, tmp_path: Path) -> None:
+    hub.false_hash = "0" * 64
+    said = get(hub, tmp_path, REPO, "--accept-licence")
+    assert said.code == 2, said.err
+    assert "sha256 differs" in said.error["message"]
+    assert not list(tmp_path.rglob("*.safetensors*"))
+    assert "small-model" not in bases.names(tmp_path)
+
+
 def test_after_a_break_it_goes_on_where_it_was(model: Path, tmp_path: Path) -> None:
     whole = shutil.copytree(model, tmp_path / "model")
     large = {"weight": torch.ones(15_000_000, dtype=torch.float16)}  # the client keeps what came in pieces of 10 MB
@@ -183,7 +192,7 @@ def test_after_a_break_it_goes_on_where_it_was(model: Path, tmp_path: Path) -> N
         assert said.code == 0, said.out + said.err
         again = {path.partition(COMMIT + "/")[2]: span for method, path, span in hub.asked[asked:] if method == "GET"}
     assert not (before - {"model_index.json"}) & set(again)
-    assert re.fullmatch(r"bytes=[1-9]\d{6,}-.*", again["unet/diffusion_pytorch_model.fp16.safetensors"])
+    assert re.fullmatch(r"bytes=[1-9]\d{3,}-.*", again["unet/diffusion_pytorch_model.fp16.safetensors"])
     got = bases.find("small-model", tmp_path).folder / "unet" / "diffusion_pytorch_model.safetensors"
     assert torch.equal(load_file(got)["weight"], large["weight"])
 
@@ -266,8 +275,8 @@ def test_a_report_that_found_them_apart_says_so() -> None:
            "pixels_mean": 3.0,
            "seconds": 1.0, "seconds_diffusers": 1.0}  # fmt: skip
     report = {"base": "b", "family": "sd", "base_sha256": "0" * 64, "licence": "mit", "device": "cpu",
-              "dtype": "float32",
-              "prompt": "p", "seed": 1, "size": "64x64", "steps": 3, "sampler": "ddim", "guidance": 4.0, "limit": 1e-3,
+              "dtype": "float32", "prompt": "p", "seed": 1, "size": "64x64", "steps": 3, "sampler": "ddim",
+              "guidance": 4.0, "limit": 1e-3,
               "python": "3", "torch": "2", "diffusers": "0", "transformers": "5", "peft": "0", "alike": False,
               "pictures": [one]}  # fmt: skip
     text = "\n".join(report_lines(json.loads(json.dumps(report))))
