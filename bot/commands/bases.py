@@ -76,7 +76,8 @@ def list_bases(studio: Studio, terminal: Terminal) -> None:
 
 
 def add_base(studio: Studio, path: Path, wanted: Wanted, terminal: Terminal) -> None:
-    terminal.note(f"Adding {path}; a large checkpoint takes some minutes.")
+    if path.is_file():
+        terminal.note(f"Adding {path}; a large checkpoint takes some minutes.")
     _tell(adding.add(path, wanted, studio.settings.home), terminal)
 
 

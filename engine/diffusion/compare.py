@@ -147,7 +147,7 @@ def _figures(ours: Made, theirs: Made, dtype: torch.dtype) -> dict[str, Any]:
 
 def _relative(a: Tensor, b: Tensor) -> float:
     """‖a − b‖ / ‖b‖; NaN where either is none."""
-    return float(((a - b) ** 2).sum().sqrt() / (b**2).sum().sqrt())
+    return float(((a - b).square().sum() / b.square().sum()).sqrt())
 
 
 def _shown(pixels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from engine.errors import BadLoraFile, WrongBase
 from engine.lora.blend import blend, deltas
 from engine.lora.read import read
 from engine.plans import LoraRef, LoraStack
+from engine.prompts import Prompt
 from tests.engine.studio import Bench
 
 
@@ -131,7 +132,7 @@ def test_a_lora_of_the_text_encoder_changes_what_texts_mean_while_it_is_in(resid
     files = {"voice": save({f"{name}.lora_{part}.weight": x.astype("f4") for part, x in parts.items()})}
 
     def meaning() -> torch.Tensor:
-        return resident.texts(("a cat",))[0].tokens.clone()
+        return resident.texts((Prompt("a cat"),))[0].tokens.clone()
 
     bare = meaning()
     with resident.stacked(LoraStack((LoraRef("voice", "a" * 64, 1.0),)), lambda ref: files[ref.name]):

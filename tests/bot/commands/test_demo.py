@@ -19,7 +19,7 @@ Atelier = Callable[..., Said]
 def scenes(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """Twelve pictures without the renderer; the demo's own home has the small base."""
 
-    def drawn(subject: str, seed: int, folder: Path) -> tuple[Attachment, ...]:
+    def drawn(subject: str, seed: int, folder: Path, side: int) -> tuple[Attachment, ...]:
         folder.mkdir()
         return tuple(Attachment(name=f"{k}.png", data=png(64, k)) for k in range(12))
 

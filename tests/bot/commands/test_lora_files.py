@@ -123,7 +123,7 @@ def test_an_export_writes_over_nothing_unless_told(atelier: Atelier, folder: Pat
 
 
 def test_a_stack_is_merged_and_its_limits_are_said(atelier: Atelier, folder: Path, home: Path) -> None:
-    for name, rank in (("a", 4), ("b", 6), ("c", 250)):
+    for name, rank in (("a", 4), ("b", 6), ("c", 1020)):
         (folder / f"{name}.safetensors").write_bytes(a_file(rank, metadata={}))
         atelier("loras", "import", folder / f"{name}.safetensors", "--trigger", f"{name}x")
     said = atelier("loras", "merge", "a:0.8", "b:-1", "--name", "ab", "--json")
@@ -132,7 +132,7 @@ def test_a_stack_is_merged_and_its_limits_are_said(atelier: Atelier, folder: Pat
     assert atelier("loras", "merge", "a", "b", "--name", "ab", "--json").error["code"] == "name_taken"
     assert (home / "loras" / "ab" / "lora.toml").read_text() == before
     assert atelier("loras", "merge", "a", "b", "--name", "ab", "--replace", "--json").code == 0
-    assert "256 is the most" in atelier("loras", "merge", "a", "b", "c", "--name", "abc", "--json").error["message"]
+    assert "1024 is the most" in atelier("loras", "merge", "a", "b", "c", "--name", "abc", "--json").error["message"]
     assert atelier("loras", "merge", "a", "a", "--name", "aa", "--json").error["code"] == "duplicate_lora"
     assert atelier("loras", "merge", "a:1,2", "b", "--name", "x", "--json").error["code"] == "invalid"
     assert atelier("loras", "merge", "coral", "mika", "--name", "x", "--json").error["code"] == "bad_lora_file"
