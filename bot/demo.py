@@ -151,8 +151,13 @@ def held_out(base: Base) -> tuple[str, ...]:
 
 def draw_training_pictures(subject: str, seed: int, folder: Path) -> tuple[Attachment, ...]:
     """Twelve pictures of `subject` with their captions, drawn by the renderer that Pocket was made with."""
-    words = ["-m", "engine.pocket.scenes", "--subject", subject, "-n", str(PICTURES), "--seed", str(seed)]
-    done = subprocess.run([sys.executable, *words, "--out", str(folder)], capture_output=True, text=True, check=False)
+    words = ["-m", "engine.pocket.lessons", "--subject", subject, "-n", str(PICTURES), "--seed", str(seed)]
+    done = subprocess.run(
+        [sys.executable, *words, "--identity", str(seed), "--out", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise Fault("the pictures to learn from could not be drawn", done.stderr.strip()[-300:])
     return tuple(Attachment(name=file.name, data=file.read_bytes()) for file in sorted(folder.iterdir()))

@@ -32,7 +32,7 @@ from engine.lora.read import Factors
 from engine.lora.write import write
 from engine.plans import TrainPlan
 from engine.training import prior
-from engine.training.dataset import latents_of
+from engine.training.dataset import alike, latents_of
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")  # attention and feed-forward
 OWN, KEPT = 4, 4  # pictures of the subject, and of all else, in one step
@@ -58,39 +58,50 @@ class Material:
         self.generator = torch.Generator().manual_seed(plan.seed)
         self.schedule: Any = DDPMScheduler.from_config(resident.parts.scheduler)
         self.device = resident.device
-        self.own = latents_of(resident, [e.data for e in plan.examples], self.generator).to(self.device)
-        self.kept: Tensor | None = None  # class pictures, if the prior is "class"
+        encoded = latents_of(resident, [e.data for e in plan.examples], self.generator)
+        self.own = [views.to(self.device) for views in encoded]
+        self.kept: list[Tensor] = []  # class pictures, if the prior is "class"
+        self._alike = alike(self.own)
         said = [e.caption for e in plan.examples]
         without = prior.captions(resident, plan, self.generator)
         texts = [_plain(text) for text in resident.texts((*said, *without))]  # together, so that all are of one length
         self.own_texts, self.kept_texts = texts[: len(said)], texts[len(said) :]
 
-    def own_batch(self, count: int) -> Batch:
-        """Pictures of the subject, with what the noise schedule makes the target."""
-        which = self._picks(len(self.own), count)
+    def group(self) -> list[int]:
+        """Which pictures a step is made of: all of one shape, the shapes as often as there are pictures of them."""
+        if len(self._alike) == 1:
+            return self._alike[0]
+        first = self._picks(len(self.own), 1)[0]
+        return next(group for group in self._alike if first in group)
+
+    def own_batch(self, count: int, among: list[int] | None = None) -> Batch:
+        """Pictures of the subject, with what the noise schedule makes the target; of one group, if none is given."""
+        which = self._of(among or self.group(), count)
         return self._reconstruction(self._views(self.own, which), [self.own_texts[i] for i in which])
 
     def class_batch(self, count: int) -> Batch:
-        assert self.kept is not None
         which = self._picks(len(self.kept), count)
         return self._reconstruction(self._views(self.kept, which), self.kept_texts[:1] * count)
 
-    def base_batch(self, count: int, unet: nn.Module, extra: Any) -> Batch:
-        """Prompts without the trigger, on noisy pictures of the set; the target is what the bare base predicts."""
-        which = self._picks(len(self.own), count)
+    def base_batch(self, count: int, among: list[int], unet: nn.Module, extra: Any) -> Batch:
+        """Prompts without the trigger, on noisy pictures of a group; the target is what the bare base predicts."""
+        which = self._of(among, count)
         said = self._picks(len(self.kept_texts), count)
         noisy, times, _ = self._noised(self._views(self.own, which))
         texts = stacked([self.kept_texts[i] for i in said])
         with torch.no_grad(), bare(unet):
-            target = unet(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts)).sample.float()
+            target = unet(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts, noisy)).sample.float()
         return Batch(noisy, times, texts, target)
 
     def _picks(self, among: int, count: int) -> list[int]:
         return [int(i) for i in torch.randint(0, among, (count,), generator=self.generator)]
 
-    def _views(self, latents: Tensor, which: list[int]) -> Tensor:
-        views = self._picks(latents.shape[1], len(which))
-        return torch.stack([latents[i, v] for i, v in zip(which, views, strict=True)])
+    def _of(self, among: list[int], count: int) -> list[int]:
+        return [among[i] for i in self._picks(len(among), count)]
+
+    def _views(self, latents: list[Tensor], which: list[int]) -> Tensor:
+        views = self._picks(len(latents[which[0]]), len(which))
+        return torch.stack([latents[i][v] for i, v in zip(which, views, strict=True)])
 
     def _noised(self, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         steps = self.schedule.config["num_train_timesteps"]
@@ -111,7 +122,8 @@ def train(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Event]:
     yield Progress("reading the pictures", 0, plan.steps)
     material = Material(resident, plan)
     if plan.prior == "class":
-        material.kept = (yield from prior.class_latents(resident, plan, home)).to(resident.device)
+        kept = yield from prior.class_latents(resident, plan, home)
+        material.kept = [views.to(resident.device) for views in kept]
     trainee = _trainee(resident, plan)
     recent: deque[float] = deque(maxlen=20)
     sample = b""
@@ -165,25 +177,38 @@ class bare:
 
 def _losses(resident: Resident, plan: TrainPlan, trainee: nn.Module, material: Material) -> tuple[float, Tensor]:
     """The subject's own loss as a number, and the whole loss to descend."""
-    size = resident.base.size.native
+    native = resident.base.size.native
+    scale = native // resident.latent_shape(native, native)[3]
 
-    def extra(texts: Conditioning) -> dict[str, Any]:
-        return resident.family.extra(texts, size, size)
+    def extra(texts: Conditioning, noisy: Tensor) -> dict[str, Any]:
+        height, width = noisy.shape[-2:]
+        return resident.family.extra(texts, width * scale, height * scale)
 
-    batches = [material.own_batch(OWN)]
+    among = material.group()
+    batches = [material.own_batch(OWN, among)]
     with torch.autocast(resident.device.type, torch.bfloat16, enabled=resident.device.type == "cuda"):
         if plan.prior == "base":
-            batches.append(material.base_batch(KEPT, trainee, extra))
+            batches.append(material.base_batch(KEPT, among, trainee, extra))
         elif plan.prior == "class":
             batches.append(material.class_batch(KEPT))
-        noisy = torch.cat([b.noisy for b in batches])
-        times = torch.cat([b.times for b in batches])
-        texts = stacked([b.texts for b in batches])
-        guess = trainee(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts)).sample.float()
-    target = torch.cat([b.target for b in batches])
-    each = (guess - target).pow(2).flatten(1).mean(1)
+        each = torch.cat([_errors(trainee, batch, extra) for batch in _together(batches)])
     own = each[:OWN].mean()
     return float(own.detach()), own + PRIOR_WEIGHT * each[OWN:].mean() if len(batches) > 1 else own
+
+
+def _together(batches: list[Batch]) -> list[Batch]:
+    """One batch of all, if their pictures are of one shape: class pictures need not be."""
+    if len({batch.noisy.shape[1:] for batch in batches}) > 1:
+        return batches
+    noisy, times, target = (torch.cat([getattr(b, name) for b in batches]) for name in ("noisy", "times", "target"))
+    return [Batch(noisy, times, stacked([b.texts for b in batches]), target)]
+
+
+def _errors(trainee: nn.Module, batch: Batch, extra: Any) -> Tensor:
+    """(n,) mean squared error of each picture's prediction, fp32."""
+    texts = batch.texts
+    guess = trainee(batch.noisy, batch.times, encoder_hidden_states=texts.tokens, **extra(texts, batch.noisy)).sample
+    return (guess.float() - batch.target).pow(2).flatten(1).mean(1)
 
 
 def _plain(text: Conditioning) -> Conditioning:

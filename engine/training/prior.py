@@ -62,8 +62,8 @@ def captions(resident: Resident, plan: TrainPlan, generator: torch.Generator, co
     )
 
 
-def class_latents(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Progress, None, Tensor]:
-    """Latents (n, 1, c, h, w) of pictures of the class word, drawn by the base once and kept under `home`/prior."""
+def class_latents(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Progress, None, list[Tensor]]:
+    """Latents (1, c, h, w) of each picture of the class word; the base drew them once, kept under `home`/prior."""
     base = resident.base
     folder = home / "prior" / base.fingerprint()[:16] / re.sub(r"\W+", "-", plan.word.lower())
     folder.mkdir(parents=True, exist_ok=True)
