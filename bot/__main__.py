@@ -17,6 +17,7 @@ try:
     from bot.commands.training import Lesson
     from bot.message import printable
     from bot.settings import Settings
+    from bot.sizes import ASPECTS, RATIO
     from bot.wiring import Studio, open_studio
     from engine.errors import AtelierError, Cancelled, Fault, Invalid
     from engine.plans import DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
@@ -24,6 +25,7 @@ try:
 except KeyboardInterrupt:  # these take a moment, in which nothing has been begun
     sys.exit(130)
 
+SIZE = f"or a shape ({', '.join(ASPECTS)}), or a ratio such as 16:9 (default: what the base is best at)"
 PRIOR = f"{', '.join(PRIORS)}: what keeps the class as it was (default: base)"
 Command = Callable[[Studio, argparse.Namespace, Terminal], Awaitable[int | None]]
 
@@ -220,7 +222,8 @@ def _add_draw(parser: Parser) -> None:
     parser.add_argument("--again", type=path, metavar="PICTURE", help="draw a picture anew from the recipe in its file")
     parser.add_argument("--image", type=path, metavar="FILE", help="draw over this picture")
     _add_strength(parser)
-    parser.add_argument("--size", type=size, metavar="WxH", help="default: what the base is best at")
+    parser.add_argument("--size", type=size, metavar="WxH", help=SIZE)
+    _add_file(parser)
     _add_sampling(parser)
 
 
@@ -229,13 +232,14 @@ def _add_edit(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what it should show")
     parser.add_argument("--mask", type=path, metavar="FILE", help="of the same size: white is redrawn, black stays")
     _add_strength(parser)
+    _add_file(parser)
     _add_sampling(parser)
 
 
 def _add_grid(parser: Parser) -> None:
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
     parser.add_argument("--seeds", type=whole, default=2, metavar="N", help="rows (default: 2)")
-    parser.add_argument("--size", type=size, metavar="WxH")
+    parser.add_argument("--size", type=size, metavar="WxH", help=SIZE)
     _add_basics(parser)
     parser.add_argument("--out", type=path, metavar="FILE", help="the sheet (default: under the home)")
 
@@ -243,6 +247,11 @@ def _add_grid(parser: Parser) -> None:
 def _add_why(parser: Parser) -> None:
     parser.add_argument("picture", type=path, metavar="PICTURE", help="a picture that Atelier drew with LoRAs")
     parser.add_argument("--out", type=path, metavar="FILE", help="the sheet (default: under the home)")
+
+
+def _add_file(parser: Parser) -> None:
+    parser.add_argument("--upscale", type=upscale, metavar="1|4", help="4: enlarged, 1: as drawn (default: the base's)")
+    parser.add_argument("--transparent", action="store_true", help="cut out what it shows: a PNG without background")
 
 
 def _add_strength(parser: Parser) -> None:
@@ -294,7 +303,7 @@ def _wish(args: argparse.Namespace) -> Wish:
 
 def _said(args: argparse.Namespace) -> set[str]:
     """The options of draw that were given, by name."""
-    silent = {"prompt": None, "lora": None, "negative": "", "n": 1, "trigger": True}
+    silent = {"prompt": None, "lora": None, "negative": "", "n": 1, "trigger": True, "transparent": False}
     given = {name: value for name, value in vars(args).items() if name in {*Wish.__slots__, "again"}}
     return {name for name, value in given.items() if value != silent.get(name)}
 
@@ -329,12 +338,23 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
     return named
 
 
-def size(text: str) -> tuple[int, int]:
-    """`256x192`, or `256` for a square."""
-    found = re.fullmatch(r"(\d{1,9})(?:[xX×](\d{1,9}))?", text.strip())
+def size(text: str) -> tuple[int, int] | str:
+    """`256x192`, `256` for a square, a shape (`story`), or a ratio (`9:16`)."""
+    said = text.strip().lower()
+    if said in ASPECTS:
+        return said
+    if RATIO.fullmatch(said):
+        return said
+    found = re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", said)
     if not found:
-        raise argparse.ArgumentTypeError(f"“{text}” is not a size such as 256x192")
+        raise argparse.ArgumentTypeError(f"“{text}” is not a size such as 256x192, story or 16:9")
     return int(found[1]), int(found[2] or found[1])
+
+
+def upscale(text: str) -> int:
+    if text.strip() not in ("1", "4"):
+        raise argparse.ArgumentTypeError(f"“{text}” is not 1 or 4")
+    return int(text)
 
 
 if __name__ == "__main__":

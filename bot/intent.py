@@ -6,7 +6,7 @@ No `discriminator=`: it would make `oneOf`, which strict structured output refus
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.plans import Kind
 
@@ -60,14 +60,33 @@ class Nudge(Strict):
 
 
 class Frame(Strict):
-    """The numbers of a picture. `bigger` and `smaller` are relative to the last one."""
+    """The numbers of a picture and of its file. `bigger` and `smaller` are relative to the last one."""
 
     count: int | None
     width: int | None
     height: int | None
-    shape: Literal["square", "wide", "tall", "bigger", "smaller"] | None
+    shape: Literal["square", "portrait", "landscape", "story", "wide", "banner", "tall", "bigger", "smaller"] | None
     seed: int | None
     steps: int | None
+    ratio: str | None = Field(description="Width to height where it was said so: '16:9'.")
+    upscale: Literal[1, 4] | None = Field(description="4 for full size, 1 for a small file.")
+    transparent: bool | None = Field(description="A transparent background: what is shown, cut out.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stored_before(cls, said: object) -> object:
+        """An order that was stored before there were the last three says nothing of them."""
+        return {"ratio": None, "upscale": None, "transparent": None} | said if isinstance(said, dict) else said  # pyright: ignore[reportUnknownVariableType]
+
+    @property
+    def is_reshaped(self) -> bool:
+        """Whether a size, a shape or a kind of file was asked for."""
+        return self.shape is not None or self.ratio is not None or self.width is not None or self.refiles
+
+    @property
+    def refiles(self) -> bool:
+        """Whether a kind of file was asked for."""
+        return self.upscale is not None or self.transparent is not None
 
 
 class Pictured(Strict):
@@ -174,6 +193,9 @@ class Setting(Strict):
     trains: bool | None = Field(description="Whether pictures dropped here are for training.")
 
 
+NO_NUMBERS = Frame(
+    count=None, width=None, height=None, shape=None, seed=None, steps=None, ratio=None, upscale=None, transparent=None
+)
 Intent = Draw | BrandAsset | Character | ProductShot | StyleTransfer | Change | Train | Setting | Question | AskBack
 
 

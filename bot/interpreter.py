@@ -25,6 +25,7 @@ from bot.intent import (
     Scene,
     StyleTransfer,
 )
+from bot.manners import is_manner
 from bot.message import Attachment, Inbound
 from bot.prompts import load, words
 from bot.rules.acts import (
@@ -180,6 +181,8 @@ def _about_a_picture(said: str, attached: tuple[Attachment, ...], talk: Conversa
     anew = starts_anew(said) or _repeats_the_manner(said, lexicon) or _moves_someone_new(said, talk, lexicon)
     if attached:
         return _with_picture(said, styled, explicit or anew, len(attached), lexicon)
+    if talk.last is not None and _is_only_a_manner(said, lexicon):
+        return change(said, lexicon)
     if (
         not anew
         and not (explicit and talk.last is None)
@@ -208,6 +211,15 @@ def _about_a_picture(said: str, attached: tuple[Attachment, ...], talk: Conversa
     return new
 
 
+def _is_only_a_manner(said: str, lexicon: Lexicon) -> bool:
+    """'As a story', 'can I have a small file?', 'from above': the picture that is there, shown otherwise."""
+    text = Text(opened(said))
+    if is_manner(text.rest):
+        return True
+    frame = take_frame(text, lexicon.subjects)
+    return frame.is_reshaped and (not bare(text.rest, lexicon) or is_manner(text.rest))
+
+
 def _repeats_the_manner(said: str, lexicon: Lexicon) -> bool:
     """'A fox again', 'story post with a hat, coral style again': something new, drawn as before."""
     rest = tidy(compiled(r"\bagain\b").sub("", said))
@@ -227,7 +239,11 @@ def _moves_someone_new(said: str, talk: Conversation, lexicon: Lexicon) -> bool:
 
 def _without_own_pronouns(said: str, lexicon: Lexicon) -> str:
     """'A rabbit with a carrot in its paws': where there is no picture, 'its' is of what the sentence itself names."""
-    if edits(said) or not compiled(rf"^(?:an?|{NUMBER}|{lexicon.subjects})\s+\w").match(bare(said, lexicon)):
+    begun = bare(said, lexicon)
+    is_thing = lexicon.is_noun(begun.split(" ")[0]) or compiled(rf"^(?:an?|{NUMBER}|{lexicon.subjects})\s+\w").match(
+        begun
+    )
+    if edits(said) or not is_thing:
         return said
     return compiled(rf"(?<=\w)\s+{PRONOUN}\b").sub("", said)
 
@@ -247,7 +263,7 @@ def _with_picture(said: str, styled: bool, new: bool, count: int, lexicon: Lexic
     changes = any((read.swaps, read.add, read.remove, read.colour, read.place is not None))
     if styled and not changes:
         return transfer(said, lexicon)
-    if changes or read.frame.shape or refers_back(said):
+    if changes or read.frame.is_reshaped or refers_back(said):
         return read
     return ask_what(count)
 
@@ -377,7 +393,7 @@ def _wishes(mentions: Mentions) -> tuple[LoraWish, ...]:
 
 
 def _usual_shape(frame: Frame, said: str) -> Frame:
-    if frame.shape or frame.width:
+    if frame.shape or frame.ratio or frame.width:
         return frame
     shapes: dict[str, str] = load("words")["brand"]["assets"]
     match = compiled(any_of(with_plurals(shapes))).search(said)
@@ -415,8 +431,7 @@ def change(said: str, lexicon: Lexicon) -> Change:
             nudges,
             mentions.wished,
             mentions.without,
-            frame.shape,
-            frame.width,
+            frame.is_reshaped,
             frame.seed is not None,
         )
     )

@@ -30,9 +30,10 @@ from bot.rules.lexicon import Lexicon
 from bot.rules.scenes import read_scene
 from bot.rules.text import Text
 from bot.shelf import Shelf
+from bot.sizes import cropped, sized
 from bot.surgery import scene_after, whole_word
 from bot.triggers import SUBJECTS, prompt_of, spoken, words_of
-from bot.uploads import dataset_of
+from bot.uploads import Upload, dataset_of
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
@@ -80,8 +81,10 @@ def plan_for(
         case StyleTransfer():
             order = _transferred(intent, talk, shelf)
             notes = notes if isinstance(order, AskBack) or order.scene.subject else (*notes, NOT_SEEN)
+            notes = (*_left_out(talk, intent.frame, shelf.base), *notes)
         case _:
             order = _ordered(intent, talk, shelf)
+            notes = (*_left_out(talk, intent.frame, shelf.base), *notes)
     return order if isinstance(order, AskBack) else planned(order, shelf, seed, (*_only_first(talk), *notes))
 
 
@@ -123,20 +126,19 @@ def _only_first(talk: Conversation) -> tuple[str, ...]:
 def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) -> Planned:
     """An order made into a plan."""
     base, frame = shelf.base, order.frame
-    width, height = size_of(frame, base)
-    base.check_size(width, height)
+    size = sized(frame, base)
     if frame.count is not None and not 1 <= frame.count <= MAX_COUNT:
         at_once = f"I draw 1 to {MAX_COUNT} at once, and not {brief(frame.count)}"
         raise Invalid("pictures", at_once, "Ask for some, and then for another one.")
     refs = tuple(shelf.catalog.ref(chosen.name, chosen.weight) for chosen in order.stack)
     cards = {card.name: card for card in shelf.catalog.list()}
-    prompt, theirs = prompt_of(order, cards), [cards[ref.name].trigger for ref in refs]
+    prompt, theirs = prompt_of(order, _spoken_of(order, shelf)), [cards[ref.name].trigger for ref in refs]
     plan = ImagePlan(
         prompt=shelf.vocabulary.spelt(prompt, theirs) if shelf.vocabulary else prompt,
         base=base.name,
         seed=seed if frame.seed is None else frame.seed,
-        width=width,
-        height=height,
+        width=size.width,
+        height=size.height,
         steps=base.defaults.steps if frame.steps is None else frame.steps,
         guidance=base.defaults.guidance,
         sampler=base.defaults.sampler,
@@ -145,10 +147,23 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
         count=1 if frame.count is None else frame.count,
         image=order.image,
         strength=order.strength,
+        upscale=size.upscale,
+        transparent=bool(frame.transparent),
     )
-    return Planned(
-        plan, replace(order, frame=frame.model_copy(update={"width": width, "height": height, "shape": None})), notes
-    )
+    return Planned(plan, replace(order, frame=_as_planned(frame, plan)), (*((size.note,) if size.note else ()), *notes))
+
+
+def _spoken_of(order: Order, shelf: Shelf) -> dict[str, LoraCard]:
+    """The LoRAs in the stack, and those that are named beside it: none that is a part of a noun, as in a fire truck."""
+    cards = shelf.catalog.list()
+    lexicon, used = Lexicon.of(cards, shelf.vocabulary), {chosen.name for chosen in order.stack}
+    return {card.name: card for card in cards if card.name in used or lexicon.names_alone(card, order.scene.subject)}
+
+
+def _as_planned(frame: Frame, plan: ImagePlan) -> Frame:
+    """The frame that a later change begins with: what came of the words for size and shape, in their place."""
+    came = {"width": plan.width, "height": plan.height, "upscale": plan.upscale, "transparent": plan.transparent}
+    return frame.model_copy(update=came | {"shape": None, "ratio": None})
 
 
 # New pictures
@@ -173,7 +188,8 @@ def _ordered(intent: Picture, talk: Conversation, shelf: Shelf) -> Order | AskBa
     scene = intent.scene.model_copy(update={"subject": subject or subjects[0].name})
     image = talk.uploads[0].data if talk.uploads else None
     stack, strength = _strength(stack, intent.strength, image, shelf)
-    return Order(genre, scene, stack, intent.frame, image, strength)
+    frame = intent.frame if image is None else _frame_like(intent.frame, None, talk, shelf.base)
+    return Order(genre, scene, stack, frame, image, strength)
 
 
 def _strength(
@@ -217,7 +233,7 @@ def _related(genre: Genre, subject: str, talk: Conversation, shelf: Shelf) -> tu
             else ()
         )
     anonymous = re.search(rf"\b(?:{'|'.join(words('character', 'anonymous'))})\b", subject, re.IGNORECASE)
-    if not cards or not anonymous or re.search(r"\bof an?\b|\ban? \w+ (?:character|hero)", subject):
+    if not cards or not anonymous or _is_any(subject, shelf):
         return ()
     used = [chosen.name for shot in reversed(talk.shots) for chosen in shot.order.stack]
     recent = [card for name in used for card in cards if card.name == name]
@@ -226,6 +242,16 @@ def _related(genre: Genre, subject: str, talk: Conversation, shelf: Shelf) -> tu
         return (Chosen(card.name, card.weight, "our character"),)
     names = " or ".join(card.title for card in cards)
     return AskBack(kind="ask_back", missing="lora", question=f"Which one: {names}?")
+
+
+def _is_any(subject: str, shelf: Shelf) -> bool:
+    """'A knight character', 'a happy red fox mascot': some one, and none of ours."""
+    if re.search(r"\bof an?\b|\ban? \w+ (?:character|hero)", subject):
+        return True
+    roles = "|".join(words("character", "anonymous"))
+    between = re.search(rf"\ban?\s+((?:[\w-]+\s+){{1,5}})(?:{roles})\b", subject, re.IGNORECASE)
+    nouns = shelf.vocabulary.nouns if shelf.vocabulary else ()
+    return between is not None and any(word in nouns for word in between[1].lower().split())
 
 
 def _with_defaults(
@@ -267,30 +293,6 @@ def why(card: LoraCard, asked: bool) -> str:
     if card.kind == "style":
         return (card.summary.partition(":")[0] or NAMED) if asked else BRAND
     return {"character": "the character", "product": "the product", "subject": "the subject"}[card.kind]
-
-
-def size_of(frame: Frame, base: Base) -> tuple[int, int]:
-    """Pixels for the words said: as they are, or the base's own size in the shape asked for."""
-    size = base.size
-    if frame.width is not None and frame.height is not None:
-        factor = {"bigger": 1.5, "smaller": 1 / 1.5}.get(frame.shape or "")
-        if factor is None:
-            return frame.width, frame.height
-        sides = (frame.width, frame.height)
-        factor = min(factor, size.max / max(sides)) if factor > 1 else max(factor, size.min / min(sides))
-        grown = tuple(size.nearest(round(side * factor)) for side in sides)
-        if grown == sides:
-            limit = "largest" if frame.shape == "bigger" else "smallest"
-            raise Invalid(
-                "size",
-                f"{sides[0]}x{sides[1]} is the {limit} that {base.title} draws in this shape",
-                "Leave the size as it is.",
-            )
-        return grown[0], grown[1]
-    long = size.nearest(round(size.native * 1.5))
-    return {"wide": (long, size.native), "tall": (size.native, long), "bigger": (long, long)}.get(
-        frame.shape or "", (size.native, size.native)
-    )
 
 
 # A picture done over in a style
@@ -346,21 +348,41 @@ def _scene_of_upload(talk: Conversation, shelf: Shelf) -> tuple[Scene, tuple[Cho
 
 
 def _frame_like(frame: Frame, source: Shot | None, talk: Conversation, base: Base) -> Frame:
-    """The source's own size and shape unless another was asked for."""
-    if frame.shape or frame.width:
-        return frame
+    """The source's own size, shape and kind of file unless another was asked for."""
     if source:
-        return frame.model_copy(
-            update={
-                "width": source.plan.width,
-                "height": source.plan.height,
-                "seed": source.plan.seed if frame.seed is None else frame.seed,
-            }
-        )
-    upload = talk.uploads[0]
+        plan = source.plan
+        seed = plan.seed if frame.seed is None else frame.seed
+        frame = frame.model_copy(update=_file_of(frame, plan) | {"seed": seed})
+        return frame if _shaped(frame) else frame.model_copy(update={"width": plan.width, "height": plan.height})
+    if _shaped(frame):
+        return frame
+    width, height = _upload_size(talk.uploads[0], base)
+    upscale = frame.upscale or base.deliver.upscale
+    return frame.model_copy(update={"width": width, "height": height, "upscale": upscale})
+
+
+def _shaped(frame: Frame) -> bool:
+    """Whether a shape or a size was asked for."""
+    return bool(frame.shape or frame.ratio or frame.width)
+
+
+def _file_of(frame: Frame, plan: ImagePlan) -> dict[str, object]:
+    """The kind of file: as said, else as it was. A size said in pixels says that, too."""
+    upscale = frame.upscale if frame.upscale is not None or frame.width else plan.upscale
+    return {"upscale": upscale, "transparent": plan.transparent if frame.transparent is None else frame.transparent}
+
+
+def _upload_size(upload: Upload, base: Base) -> tuple[int, int]:
+    if base.size.buckets:
+        return base.size.bucket(upload.width, upload.height)
     scale = base.size.native / min(upload.width, upload.height)
-    width, height = (base.size.nearest(round(side * scale)) for side in (upload.width, upload.height))
-    return frame.model_copy(update={"width": width, "height": height})
+    return base.size.nearest(round(upload.width * scale)), base.size.nearest(round(upload.height * scale))
+
+
+def _left_out(talk: Conversation, frame: Frame, base: Base) -> tuple[str, ...]:
+    """What an attached picture loses where it is drawn over in the base's nearest shape."""
+    note = cropped(talk.uploads[0].width, talk.uploads[0].height, base) if talk.uploads and not _shaped(frame) else ""
+    return (note,) if note else ()
 
 
 # The last picture, or an attached one, changed
@@ -423,7 +445,8 @@ def _changed_upload(intent: Change, talk: Conversation, shelf: Shelf, seed: int)
         "draw", scene, stack, frame, talk.uploads[0].data, 0.6 if intent.strength is None else intent.strength
     )
     unseen = () if before.subject else (f"{NOT_SEEN} A lower strength keeps more of it.",)
-    return planned(order, shelf, seed, (*_only_first(talk), *unseen, *_unread(intent, shelf)))
+    left_out = _left_out(talk, intent.frame, shelf.base)
+    return planned(order, shelf, seed, (*_only_first(talk), *left_out, *unseen, *_unread(intent, shelf)))
 
 
 def _unread(intent: Change, shelf: Shelf) -> tuple[str, ...]:
@@ -443,21 +466,15 @@ def frame_after(intent: Change, shot: Shot) -> Frame:
         )
     seed = None if intent.reseed else (plan.seed + which) % (MAX_SEED + 1)
     count = said.count if said.count is not None else 1 if intent.which is not None or intent.reseed else kept.count
-    size = (
-        (said.width, said.height)
-        if said.width
-        else (None, None)
-        if said.shape in ("wide", "tall", "square")
-        else (plan.width, plan.height)
-    )
-    return Frame(
-        count=count,
-        width=size[0],
-        height=size[1],
-        shape=said.shape,
-        seed=seed if said.seed is None else said.seed,
-        steps=kept.steps if said.steps is None else said.steps,
-    )
+    is_new = said.width is not None or said.ratio is not None or said.shape not in (None, "bigger", "smaller")
+    size = {} if is_new else {"width": plan.width, "height": plan.height}
+    numbers = {
+        "count": count,
+        "seed": seed if said.seed is None else said.seed,
+        "steps": kept.steps if said.steps is None else said.steps,
+    }
+    file = _file_of(said, plan) | ({"transparent": False} if intent.place and not said.transparent else {})
+    return said.model_copy(update=size | numbers | file)
 
 
 def stack_after(intent: Change, order: Order, shelf: Shelf) -> tuple[Chosen, ...]:

@@ -3,7 +3,7 @@
 import re
 
 from bot.conversation import Conversation
-from bot.intent import AskBack, Change, Frame
+from bot.intent import NO_NUMBERS, AskBack, Change
 from bot.message import Attachment, Inbound, Press
 from engine.errors import Invalid
 from engine.plans import PICTURES
@@ -15,8 +15,7 @@ STOP = re.compile(
 )
 ANOTHER = Change(
     kind="change", swaps=(), add=(), remove=(), colour=None, place=None, style=None, loras=(), without=(), nudges=(),
-    strength=None, reseed=True, which=None, back=False, unread="",
-    frame=Frame(count=None, width=None, height=None, shape=None, seed=None, steps=None),
+    strength=None, reseed=True, which=None, back=False, unread="", frame=NO_NUMBERS,
 )  # fmt: skip
 LONGEST = 100  # letters of a message that may be no more than a wish to stop
 STOPPED = "Stopped."

@@ -11,7 +11,7 @@ from bot.rules.text import NUMBER
 from bot.shelf import Shelf
 from bot.surgery import colours, whole_word, with_articles
 from bot.triggers import SUBJECTS, shown_in, spoken
-from engine.bases.vocabulary import UnknownWord
+from engine.bases.vocabulary import UnknownWord, Vocabulary
 from engine.catalog import LoraCard
 from engine.errors import AtelierError, DiskFull, Invalid, NameTaken, ShippedName, TrainingDiverged, UnknownLora
 from engine.jobs import Progress, Queued
@@ -37,9 +37,8 @@ CONCEPT = (
 OPTION = re.compile(r"(?<!\w)--([a-z])")  # of the command line; in words it is said without dashes
 HELP = (
     "I draw pictures with LoRAs and learn new ones. Try: “{example}”; “a product shot of a mug "
-    "on a podium”; after a picture “same but on teal” or "
-    "“another one”; attach a picture and say “in {style} style”; attach 4 to 30 pictures and say "
-    "“train a character called Pip”. "
+    "on a podium”; after a picture “same but on teal”, “another one”, “as a story” or “on a transparent background”; "
+    "attach a picture and say “in {style} style”; attach 4 to 30 pictures and say “train a character called Pip”. "
     "Ask “which LoRAs are there?” or “what can you draw?”."
 )
 HOW_TO_TRAIN = (
@@ -181,7 +180,13 @@ def numbers_said(plan: ImagePlan) -> str:
     seeds = f"Seed {plan.seed}" if plan.count == 1 else f"Seeds {plan.seed} to {plan.seed + plan.count - 1}"
     start = f", from the picture at strength {plan.strength:g}" if plan.image else ""
     avoid = f", without: {plan.negative}" if plan.negative else ""
-    return f"{seeds}, {plan.width}x{plan.height}{start}{avoid}."
+    return f"{seeds}, {size_said(plan)}{start}{avoid}."
+
+
+def size_said(plan: ImagePlan) -> str:
+    """'1024x1024 (drawn at 256x256), transparent background'."""
+    drawn_at = f" (drawn at {plan.width}x{plan.height})" if plan.upscale > 1 else ""
+    return f"{'x'.join(map(str, plan.delivered))}{drawn_at}{', transparent background' if plan.transparent else ''}"
 
 
 def unknown_said(unknown: Iterable[UnknownWord], base: str) -> tuple[str, ...]:
@@ -357,8 +362,16 @@ def _drawable(about: str, shelf: Shelf) -> str:
         f"{title} knows {len(vocabulary.nouns)} things, among them {some}.",
         f"Styles: {', '.join(vocabulary.styles)}.",
         f"Colours and backgrounds: {', '.join(word for word in vocabulary.shown if word not in vocabulary.styles)}.",
+        *(f"{kind.replace('_', ' ').capitalize()}: {', '.join(texts)}." for kind, texts in _manners(vocabulary)),
         "What it has never seen, a LoRA can learn.",
     )
+
+
+def _manners(vocabulary: Vocabulary) -> list[tuple[str, tuple[str, ...]]]:
+    """How things can be shown, by kind: expressions, poses, views. A list of nouns says nothing new."""
+    return [
+        (kind, texts) for kind, texts in vocabulary.more.items() if texts and not set(texts) <= set(vocabulary.nouns)
+    ]
 
 
 def _of_last(question: Question, talk: Conversation, shelf: Shelf) -> str:

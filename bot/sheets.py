@@ -188,11 +188,20 @@ def _cell(picture: bytes, side: int = CELL) -> Image.Image:
 
 
 def _reduced(picture: bytes, side: int) -> Image.Image:
-    """Its proportions kept; one that fits is left as it is."""
+    """Its proportions kept; one that fits is left as it is. What is transparent shows the paper."""
     with Image.open(io.BytesIO(picture)) as image:
-        whole = image.convert("RGB")
+        whole = on_paper(image, PAPER)
     whole.thumbnail((side, side), Image.Resampling.LANCZOS)
     return whole
+
+
+def on_paper(image: Image.Image, paper: str | tuple[int, int, int]) -> Image.Image:
+    """RGB, with `paper` where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    under = Image.new("RGBA", image.size, paper)
+    under.alpha_composite(image.convert("RGBA"))
+    return under.convert("RGB")
 
 
 def _png(image: Image.Image) -> bytes:

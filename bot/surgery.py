@@ -3,6 +3,7 @@
 import re
 
 from bot.intent import Change, Scene, Swap
+from bot.manners import in_mood, kind_of, moods, without_rivals
 from bot.prompts import load, words
 
 
@@ -104,11 +105,16 @@ def _removed(thing: str, subject: str) -> str:
 
 
 def _added(thing: str, subject: str) -> str:
-    """'on the left' says where, 'waving' what it does, anything else comes with it."""
+    """'on the left' says where, 'waving' what it does, 'from above' how it is seen; anything else comes with it."""
     if re.match(r"(?:on the (?:left|right)|in the center)$", thing):
         bare = re.sub(r"\s*\b(?:on the (?:left|right)|in the center)\b", "", subject)
         return f"{bare} {thing}"
-    if re.match(r"\w+ing\b|next to\b|beside\b|near\b", thing):
+    if re.fullmatch(moods(), thing, re.IGNORECASE):
+        return in_mood(thing, subject)
+    if kind_of(thing):
+        tie = " " if re.match(r"(?:seen )?from\b", thing) else ", "
+        return f"{without_rivals(thing, subject)}{tie}{thing}"
+    if re.match(r"\w+ing\b|(?:next to|beside|near|in front of|behind|above|below|under)\b", thing):
         return f"{subject} {thing}"
     article = "" if re.match(r"(?:an?|the|some|two|three|four|more)\b", thing) or thing.endswith("s") else "a "
     return f"{subject} and {article}{thing}" if " and " not in subject else f"{subject}, {article}{thing}"

@@ -11,15 +11,15 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageStat
 
-from bot.sheets import MOST_THUMBS, Credit, Panelled, why_sheet
+from bot.sheets import MOST_THUMBS, Credit, Panelled, on_paper, why_sheet
 from bot.surgery import whole_word, with_articles
 from bot.triggers import SUBJECTS
-from engine.bases import Base
+from engine.bases import Base, fingerprint
 from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
 from engine.files import read_bounded
 from engine.plans import ImagePlan, LoraRef, LoraStack
-from engine.recipes import BROKEN, TOO_LARGE, plan_from
+from engine.recipes import BROKEN, TOO_LARGE, companion_folder, plan_from
 
 MAX_THUMBNAIL = 4_000_000  # bytes of a picture of 512 pixels a side, and more
 EDGE = " \t\r\n,-"  # what ties a word to its neighbours
@@ -39,10 +39,14 @@ class Panel:
 
 
 def redrawing(recipe: dict[str, Any], name: str, base: Base, inputs: Callable[[str], bytes]) -> ImagePlan:
-    """The plan that draws the picture `name` again; `Invalid` if `base` is not as it was when the picture was drawn."""
+    """The plan that draws the picture `name` again; `Invalid` if what drew it is not as it was then."""
     if base.fingerprint() != recipe["base_sha256"]:
         why = f"the base “{recipe['base']}” is another one now than when it was drawn"
         raise Invalid(name, why, "Bring the earlier base back, or draw its prompt anew.")
+    for companion, sha256 in recipe.get("companions", {}).items():
+        if fingerprint(companion_folder(companion)) != sha256:
+            why = f"the {companion} that worked on it is another one now"
+            raise Invalid(name, why, "Draw its prompt anew, or with the Atelier that drew it.")
     return plan_from(recipe, inputs)
 
 
@@ -66,12 +70,13 @@ def panels(plan: ImagePlan, name: str, catalog: Catalog) -> tuple[Panel, ...]:
 def change(picture: bytes, other: bytes) -> float:
     """How far two pictures of one size are apart: mean |a − b| over all pixels and R, G, B, in % of 255.
 
-    It says how much changes, not whether for the better: 0 is the same picture, 100 black against white.
+    It says how much changes, not whether for the better: 0 is the same picture, 100 black against white. What is
+    transparent counts as white.
     """
     with Image.open(io.BytesIO(picture)) as a, Image.open(io.BytesIO(other)) as b:
         if a.size != b.size:
             raise ValueError(f"{a.size} and {b.size} cannot be compared pixel by pixel")
-        means = ImageStat.Stat(ImageChops.difference(a.convert("RGB"), b.convert("RGB"))).mean
+        means = ImageStat.Stat(ImageChops.difference(on_paper(a, "white"), on_paper(b, "white"))).mean
     return 100 * sum(means) / len(means) / 255
 
 
@@ -141,6 +146,8 @@ def _facts(plan: ImagePlan) -> list[tuple[str, str]]:
     made = (
         f"seed {plan.seed}", f"{plan.width} x {plan.height} pixels", f"{plan.steps} steps of {plan.sampler}",
         f"guidance {plan.guidance:g}", f"base {plan.base}",
+        *((f"enlarged to {' x '.join(map(str, plan.delivered))}",) if plan.upscale > 1 else ()),
+        *(("cut out",) if plan.transparent else ()),
     )  # fmt: skip
     facts = (("prompt", plan.prompt), ("negative", plan.negative), ("made with", " · ".join(made)))
     return [(key, value) for key, value in (*facts, ("drawn over", _over(plan))) if value]

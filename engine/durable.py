@@ -65,7 +65,7 @@ class Job:
     def size(self) -> float:
         """Steps, of 65,536 pixels each."""
         if isinstance(self.plan, ImagePlan):
-            return self.plan.count * self.plan.steps * self.plan.width * self.plan.height / 65_536
+            return self.plan.work
         return float(self.plan.steps)
 
     @property

@@ -22,6 +22,9 @@ MAX_COUNT = 4
 MAX_STEPS = 60
 MAX_PROMPT = 4_000
 MAX_PIXELS = 4_200_000
+MAX_DELIVERED = 16_800_000  # pixels of a picture as it is delivered: what we read back, too
+UPSCALES = (1, 4)
+UPSCALING = 20  # steps that take as long as to enlarge a picture by four
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**32 - 1
 MAX_TRIGGER = 64
@@ -51,6 +54,15 @@ def check_text(what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise Invalid(what, "it is not text in UTF-8", "Type it anew.") from None
+
+
+def check_pixels(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    """Raise `Invalid` for a size without pixels, or with more than `most`."""
+    said = f"{brief(width)}x{brief(height)}"
+    if width < 1 or height < 1:
+        raise Invalid("size", f"{said} has no pixels", "Say for example --size 256x256.")
+    if width * height > most:
+        raise Invalid("size", f"{said} is more than {most / 1e6:g} megapixels", "Ask for fewer pixels.")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,6 +102,9 @@ class ImagePlan:
 
     `image` (encoded PNG, JPEG or WebP) makes it image-to-image at `strength` in (0, 1]; with `mask` as well
     (white is repainted) it is inpainting. `prompt` is final: triggers are in it, LoRA tags are out of it.
+
+    It is drawn at `width` x `height` pixels and delivered `upscale` times as large; `transparent` cuts out what
+    it shows.
     """
 
     prompt: str
@@ -106,6 +121,8 @@ class ImagePlan:
     image: bytes | None = None
     mask: bytes | None = None
     strength: float = 0.6
+    upscale: int = 1
+    transparent: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -126,11 +143,28 @@ class ImagePlan:
             raise Invalid("mask", "there is no picture that it belongs to", "Name the picture to edit as well.")
 
     def _check_size(self) -> None:
-        said = f"{brief(self.width)}x{brief(self.height)}"
-        if self.width < 1 or self.height < 1:
-            raise Invalid("size", f"{said} has no pixels", "Say for example --size 256x256.")
-        if self.width * self.height > MAX_PIXELS:
-            raise Invalid("size", f"{said} is more than 4.2 megapixels", "Ask for fewer pixels.")
+        check_pixels(self.width, self.height)
+        if self.upscale not in UPSCALES:
+            raise Invalid("upscale", f"{brief(self.upscale)} is not 1 or 4", "Choose 4, or 1 for the picture as drawn.")
+        if self.width * self.height * self.upscale**2 > MAX_DELIVERED:
+            why = f"{self.width}x{self.height}, four times as large, is more than 16.8 megapixels"
+            raise Invalid("upscale", why, "Leave it at 1.")
+
+    @property
+    def delivered(self) -> tuple[int, int]:
+        """Width and height of the picture that people receive, in pixels."""
+        return self.width * self.upscale, self.height * self.upscale
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The small nets that work on the picture after the base."""
+        return (*(("upscaler",) if self.upscale > 1 else ()), *(("matting",) if self.transparent else ()))
+
+    @property
+    def work(self) -> float:
+        """What it costs, in steps of 65,536 pixels; enlarging it counts as `UPSCALING` of these."""
+        steps = self.steps + (UPSCALING if self.upscale > 1 else 0)
+        return self.count * steps * self.width * self.height / 65_536
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,22 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engine.bases import Base
+from engine.bases import Base, fingerprint
 from engine.catalog import LoraCard
 from engine.errors import Invalid
-from engine.plans import ImagePlan, Kind, LoraRef, LoraStack
+from engine.plans import MAX_DELIVERED, ImagePlan, Kind, LoraRef, LoraStack
 
 VERSION = "0.2.0"
 OURS, A1111 = "atelier", "parameters"
 PNG = b"\x89PNG\r\n\x1a\n"
-MAX_PICTURE = 16_800_000  # pixels of a picture from outside
+MAX_PICTURE = MAX_DELIVERED  # pixels of a picture from outside
+COMPANIONS = Path(__file__).parent / "companions"
 # What Pillow raises at a broken picture, and at one too large:
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -40,7 +42,11 @@ class RecipeLora(BaseModel):
 
 
 class Recipe(BaseModel):
-    """One picture. `image` and `mask` are the SHA-256 of the files it was drawn over."""
+    """One picture. `image` and `mask` are the SHA-256 of the files it was drawn over.
+
+    It was drawn at `width` x `height` pixels and delivered `upscale` times as large; `companions` names the weights of
+    the small nets that worked on it after the base.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True)
     atelier: str
@@ -62,6 +68,14 @@ class Recipe(BaseModel):
     licences: dict[str, str]
     commercial: bool
     made_with: dict[str, str | int]
+    upscale: int = 1
+    transparent: bool = False
+    companions: dict[str, str] = {}
+
+
+def companion_folder(name: str) -> Path:
+    """Where the weights of the companion of that name lie."""
+    return COMPANIONS / name
 
 
 def recipe_of(
@@ -78,6 +92,8 @@ def recipe_of(
         image=_digest(plan.image), mask=_digest(plan.mask), strength=plan.strength if plan.image else None,
         licences={"base": base.licence} | {card.name: card.licence for card in used},
         commercial=base.commercial and all(card.commercial for card in used), made_with=made_with,
+        upscale=plan.upscale, transparent=plan.transparent,
+        companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
     )  # fmt: skip
 
 
@@ -104,6 +120,7 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         prompt=r.prompt, base=r.base, seed=r.seed, width=r.width, height=r.height, steps=r.steps, guidance=r.guidance,
         sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
         mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
+        upscale=r.upscale, transparent=r.transparent,
     )  # fmt: skip
 
 
@@ -119,6 +136,8 @@ def a1111(recipe: Recipe) -> str:
         fields["Denoising strength"] = f"{recipe.strength:g}"
     if recipe.loras:
         fields["Lora hashes"] = '"' + ", ".join(f"{x.name}: {x.sha256[:12]}" for x in recipe.loras) + '"'
+    if recipe.upscale > 1:
+        fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": "Atelier"}
     fields["Version"] = f"atelier {recipe.atelier}"
     lines = [recipe.prompt + tags]
     if recipe.negative:

@@ -3,6 +3,7 @@
 import io
 import platform
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 
 import diffusers
@@ -11,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from engine import bases, recipes
 from engine.catalog import Catalog
+from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
 from engine.diffusion.resident import Resident
@@ -23,11 +25,14 @@ from engine.training.loop import train
 class Runners:
     """Loads a base at its first plan and keeps it; one base is held at a time."""
 
-    def __init__(self, catalog: Catalog, home: Path, device: torch.device | None = None) -> None:
+    def __init__(
+        self, catalog: Catalog, home: Path, device: torch.device | None = None, companions: Companions | None = None
+    ) -> None:
         self._catalog = catalog
         self._home = home
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._resident: Resident | None = None
+        self._companions = companions or Companions(self._device)
 
     def run(self, plan: Plan) -> Generator[Event]:
         """Checks what can be checked at once, before the first step."""
@@ -58,36 +63,66 @@ class Runners:
                 raise WrongBase(
                     card.name, base.name, f"it was trained for {card.family} ({card.base}), not {base.family}"
                 )
+        self._companions.check(plan)
         resident = self.resident(plan.base)
-        source = _opened(plan.image, plan)
-        mask = _opened(plan.mask, plan)
-        canvas = _canvas(resident, plan, source, mask)
+        drawing = Drawing(plan)
+        canvas = drawing.canvas(resident)
         pictures: list[Picture] = []
         with resident.stacked(plan.stack, self._catalog.weights):
             for k in range(plan.count):
-                brush = Brush(
-                    plan.prompt,
-                    plan.negative,
-                    plan.seed + k,
-                    plan.width,
-                    plan.height,
-                    plan.steps,
-                    plan.guidance,
-                    plan.sampler,
-                    canvas,
-                )
                 stroke: Stroke | None = None
-                for stroke in draw(resident, brush):
-                    yield Progress(
-                        "drawing", stroke.step, stroke.steps, k + 1, plan.count, preview=preview(resident, stroke.clean)
-                    )
+                for stroke in draw(resident, _brush(plan, k, canvas)):
+                    shown = preview(resident, stroke.clean)
+                    yield drawing.progress(k, stroke.step, stroke.steps, shown)
                 assert stroke is not None  # a plan has one step at least
-                image = _finished(resident, stroke, plan)
-                if source is not None and mask is not None:
-                    image = Image.composite(image, source.convert("RGB"), mask.convert("L"))
+                image = delivered(_finished(resident, stroke, plan), plan, self._companions, drawing.over())
+                if plan.companions:
+                    yield drawing.progress(k, stroke.steps + 1, stroke.steps, None)
                 recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device))
                 pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a plan's pictures are drawn over, and how far they are."""
+
+    plan: ImagePlan
+
+    def canvas(self, resident: Resident) -> Canvas | None:
+        """The latents of the picture to start from, which is brought to the plan's size; None for a blank."""
+        plan, size = self.plan, (self.plan.width, self.plan.height)
+        if plan.image is None:
+            return None
+        latents = resident.encode(as_pixels(_opened(plan.image, size)))
+        keep = None
+        if plan.mask is not None:
+            grown = _mask(plan.mask, size).filter(
+                ImageFilter.MaxFilter(5)
+            )  # so that the seam lies in what is repainted
+            small = grown.resize((latents.shape[3], latents.shape[2]), Image.Resampling.BOX)
+            keep = 1 - (as_pixels(small)[:, :1] / 2 + 0.5).round().to(latents.device)
+        return Canvas(latents, plan.strength, keep)
+
+    def over(self) -> tuple[Image.Image, Image.Image] | None:
+        """Of inpainting: what is painted over, and the mask, both of the delivered size."""
+        plan = self.plan
+        if plan.image is None or plan.mask is None:
+            return None
+        return _opened(plan.image, plan.delivered), _mask(plan.mask, plan.delivered)
+
+    def progress(self, k: int, step: int, steps: int, shown: bytes | None) -> Progress:
+        """Step `step` of picture `k`; what the companions do to it is one step more than its `steps`."""
+        whole = steps + bool(self.plan.companions)
+        return Progress("drawing", step, whole, k + 1, self.plan.count, preview=shown)
+
+
+def _brush(plan: ImagePlan, k: int, canvas: Canvas | None) -> Brush:
+    """How picture `k` of a plan is drawn."""
+    return Brush(
+        plan.prompt, plan.negative, plan.seed + k, plan.width, plan.height, plan.steps, plan.guidance, plan.sampler,
+        canvas,
+    )  # fmt: skip
 
 
 def _finished(resident: Resident, stroke: Stroke, plan: ImagePlan) -> Image.Image:
@@ -112,22 +147,13 @@ def made_with(device: torch.device) -> dict[str, str | int]:
     }
 
 
-def _opened(data: bytes | None, plan: ImagePlan) -> Image.Image | None:
-    """The picture at the plan's size; a source of another size is scaled to it."""
-    if data is None:
-        return None
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    size = (plan.width, plan.height)
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+def _opened(data: bytes, size: tuple[int, int]) -> Image.Image:
+    """The picture on white at that size; of one in another shape the middle."""
+    with Image.open(io.BytesIO(data)) as image:
+        return resized(on_white(image), size)
 
 
-def _canvas(resident: Resident, plan: ImagePlan, source: Image.Image | None, mask: Image.Image | None) -> Canvas | None:
-    if source is None:
-        return None
-    latents = resident.encode(as_pixels(source))
-    keep = None
-    if mask is not None:
-        grown = mask.convert("L").filter(ImageFilter.MaxFilter(5))  # so that the seam lies in what is repainted
-        small = grown.resize((latents.shape[3], latents.shape[2]), Image.Resampling.BOX)
-        keep = 1 - (as_pixels(small)[:, :1] / 2 + 0.5).round().to(latents.device)
-    return Canvas(latents, plan.strength, keep)
+def _mask(data: bytes, size: tuple[int, int]) -> Image.Image:
+    """The same of a mask, which keeps its hard edge where it becomes larger: what is black stays so."""
+    with Image.open(io.BytesIO(data)) as image:
+        return resized(image.convert("L"), size, Image.Resampling.NEAREST)

@@ -4,12 +4,15 @@ import secrets
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bot import tags
 from bot.commands.files import check_target, read_file, read_picture, write_file
 from bot.commands.terminal import Terminal
+from bot.intent import NO_NUMBERS, Frame
 from bot.sheets import sheet
+from bot.sizes import ASPECTS, cropped, sized
+from bot.uploads import Upload
 from bot.why import redrawing
 from bot.wiring import Studio
 from engine.bases import Base
@@ -27,7 +30,7 @@ Wanted = list[tuple[LoraCard, tuple[float, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The options of draw, edit and grid; None and () mean "not said"."""
+    """The options of draw, edit and grid; None and () mean "not said". `size` is in pixels, or a shape, or a ratio."""
 
     prompt: str
     lora: tuple[str, ...] = ()
@@ -37,7 +40,9 @@ class Wish:
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | str | None = None
+    upscale: Literal[1, 4] | None = None
+    transparent: bool = False
     n: int = 1
     trigger: bool = True
     image: Path | None = None
@@ -110,11 +115,12 @@ async def drawn(studio: Studio, plan: ImagePlan, terminal: Terminal, out: Path |
 
 
 def picture_facts(picture: SavedPicture) -> dict[str, Any]:
-    """What `--json` says of a picture."""
+    """What `--json` says of a picture; width and height are the file's."""
     recipe = picture.recipe
-    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "width", "height")
+    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "upscale", "transparent")
+    sides = {side: recipe[side] * recipe["upscale"] for side in ("width", "height")}
     loras = [{key: lora[key] for key in ("name", "weight", "sha256")} for lora in recipe["loras"]]
-    return {"file": str(picture.file)} | {name: recipe[name] for name in names} | {"loras": loras}
+    return {"file": str(picture.file)} | {name: recipe[name] for name in names} | sides | {"loras": loras}
 
 
 def _grid_plan(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...], str, tuple[float, ...]]:
@@ -132,7 +138,8 @@ def _grid_plan(studio: Studio, wish: Wish) -> tuple[ImagePlan, tuple[str, ...], 
         LoraRef(card.name, card.sha256, weight)  # each is checked before the first is drawn
     # the varied one is held at a weight above 0, so that its trigger is in the prompt of every column
     held: Wanted = [(c, (1.0,)) if c is card else (c, w) for c, w in wanted]
-    plan, notes = _plan(studio, replace(wish, n=1), base, prompt, held)
+    light = replace(wish, n=1, upscale=wish.upscale or 1)  # a sheet shows them small
+    plan, notes = _plan(studio, light, base, prompt, held)
     return plan, notes, card.name, weights or (card.weight,)
 
 
@@ -156,13 +163,13 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
             prompt = tags.with_trigger(prompt, card) if ref.weight else prompt
     prompt = _own_spelling(base, prompt, cards)
     image = read_picture(wish.image) if wish.image else None
-    width, height = wish.size or (fitted(base, image.width, image.height) if image else (base.size.native,) * 2)
+    size = sized(_frame(wish, base, image), base)
     plan = ImagePlan(
         prompt=prompt,
         base=base.name,
         seed=secrets.randbelow(MAX_SEED - MOST_SEEDS) if wish.seed is None else wish.seed,
-        width=width,
-        height=height,
+        width=size.width,
+        height=size.height,
         steps=base.defaults.steps if wish.steps is None else wish.steps,
         guidance=base.defaults.guidance if wish.guidance is None else wish.guidance,
         sampler=wish.sampler or base.defaults.sampler,
@@ -172,15 +179,34 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         image=image.data if image else None,
         mask=_mask(wish, image.width, image.height) if image else None,
         strength=0.6 if wish.strength is None else wish.strength,
+        upscale=size.upscale,
+        transparent=wish.transparent,
     )
-    base.check_size(width, height)
-    return plan, _unknown_words(base, prompt, cards)
+    left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
+    return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
 
 
-def fitted(base: Base, width: int, height: int) -> tuple[int, int]:
-    """The size nearest to a picture's own that the base draws, its proportions kept as far as they can be."""
-    scale = min(max(1.0, base.size.min / min(width, height)), base.size.max / max(width, height))
-    return base.size.nearest(round(width * scale)), base.size.nearest(round(height * scale))
+def _frame(wish: Wish, base: Base, image: Upload | None) -> Frame:
+    """The size that was asked for, else that of the picture to start from. A mask's small picture stays small."""
+    said: dict[str, object] = {"upscale": wish.upscale}
+    match wish.size:
+        case str(text) if text in ASPECTS:
+            said["shape"] = text
+        case str(text):
+            said["ratio"] = text
+        case (width, height):
+            said |= {"width": width, "height": height}
+        case _ if image:
+            width, height = base.size.fitting(image.width, image.height)
+            is_small = wish.mask is not None and image.width * image.height <= width * height
+            said |= {
+                "width": width,
+                "height": height,
+                "upscale": wish.upscale or (1 if is_small else base.deliver.upscale),
+            }
+        case _:
+            pass
+    return NO_NUMBERS.model_copy(update=said)
 
 
 def _mask(wish: Wish, width: int, height: int) -> bytes | None:

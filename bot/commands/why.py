@@ -48,7 +48,11 @@ def _comparable(data: bytes, recipe: dict[str, Any], other: SavedPicture) -> boo
     """
     with Image.open(io.BytesIO(data)) as image:
         size = image.size
-    return size == (recipe["width"], recipe["height"]) and recipe["made_with"] == other.recipe["made_with"]
+    larger = recipe.get("upscale", 1)
+    return (
+        size == (recipe["width"] * larger, recipe["height"] * larger)
+        and recipe["made_with"] == other.recipe["made_with"]
+    )
 
 
 def _panel_facts(panel: Panel, png: bytes, whole: bytes) -> dict[str, Any]:

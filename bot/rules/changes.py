@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from bot.intent import Nudge, Swap
+from bot.manners import MANNERS, moods
 from bot.prompts import words
 from bot.rules.acts import PRONOUN
 from bot.rules.lexicon import Lexicon, spoken
@@ -130,6 +131,7 @@ def read_edits(text: Text, lexicon: Lexicon) -> Edits:
     edits = Edits()
     _take_unable(text, edits)
     _take_reference(text, edits)
+    _take_manners(text, edits)
     _take_background(text, lexicon, edits)
     _take_swaps(text, lexicon, edits)
     _take_size(text, edits)
@@ -206,6 +208,19 @@ def _take_reference(text: Text, edits: Edits) -> None:
         rf"\b(?:the\s+)?(?:exact\s+)?same(?:\s+(?:thing|{kinds}|prompt|scene|again))*\b(?:,?\s*(?:but|"
         r"only|just|except))?"
     )
+
+
+def _take_manners(text: Text, edits: Edits) -> None:
+    """'From above', 'with side light and copy space on the left', 'make it angry'."""
+    lead = r"(?:,?\s*\b(?:and|but|now|with|in|as|some|a bit|more)\s+){0,4}"
+    verbs = rf"(?:\b(?:make|show|draw|do|see|shoot|have)\s+(?:{SUBJECT}\s+)?)?"
+    for match in text.take_all(rf"(?<![\w-]){verbs}{lead}(?<![\w-])({MANNERS})(?![\w-])"):
+        edits.add.append(compiled(r"^an?\s+").sub("", match[1].lower()))
+    who = rf"(?:{PRONOUN}|that|this|the [\w-]+|[A-Z][\w-]+)"
+    looks = r"(?:(?:look|looks|looking|be|feel|seem|more|very|really|a bit|a little)\s+){0,4}"
+    face = rf"^(?:(?:make|let|have|show|draw)\s+{who}\s+|{who}\s+(?:should|could|must|to)\s+)?{looks}"
+    if match := text.take(rf"{face}({moods()}){STOP}"):
+        edits.add.append(match[1].lower())
 
 
 def _take_background(text: Text, lexicon: Lexicon, edits: Edits) -> None:
@@ -409,7 +424,10 @@ def _take_style(text: Text, lexicon: Lexicon, edits: Edits) -> None:
 
 
 def _take_added(text: Text, edits: Edits) -> None:
-    pose = r"(?:wearing|holding|carrying|riding|eating|drinking|reading|playing|next to|beside|near)"
+    pose = (
+        r"(?:wearing|holding|carrying|riding|eating|drinking|reading|playing|next to|beside|near|in front of|behind|"
+        r"above|below)"
+    )
     forms = (
         rf"\b(?:add|include|insert|put in|give (?:{PRONOUN}|that|this|(?:the|our)\s+[\w-]+|"
         r"[A-Z][\w-]+)|throw in|plus|attach)\s+(?:also\s+)?((?:an?|some|the|two|three|four|another|"

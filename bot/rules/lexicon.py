@@ -69,8 +69,9 @@ class Lexicon:
         return any_of(self._with_synonyms(self.base_styles)) if self.base_styles else r"(?!)"
 
     def seen(self, word: str) -> bool:
-        """Whether the base has met this very word."""
-        return word.lower() in {*self.base_words, *self.backgrounds, *self.base_colours, *self.base_styles}
+        """Whether the base has met this very word, or each one of a phrase."""
+        met = {*self.base_words, *self.backgrounds, *self.base_colours, *self.base_styles}
+        return word.lower() in met or all(part in met for part in word.lower().split())
 
     def canonical(self, said: str) -> str:
         """The base's own word for what was said, where it has one."""
@@ -95,6 +96,19 @@ class Lexicon:
             if form in self.nouns:
                 return form
         return None
+
+    def alone(self, name: str) -> str:
+        """A pattern for `name` where it is no part of one of the base's nouns: 'bolt', not 'lightning bolt'."""
+        parts = [
+            noun.partition(name.lower()) for noun in self.nouns if f" {name.lower()} " in f" {noun} " and " " in noun
+        ]
+        before = "".join(rf"(?<!{re.escape(head)})" for head, _, _ in parts if head)
+        after = "".join(rf"(?!{re.escape(tail)}\b)" for _, _, tail in parts if tail)
+        return rf"{before}{any_of([name])}{after}"
+
+    def names_alone(self, card: LoraCard, said: str) -> bool:
+        """Whether one of the LoRA's names stands in `said` as itself."""
+        return any(re.search(self.alone(name), said, re.IGNORECASE) for name in spoken(card))
 
     @cached_property
     def near_spelling(self) -> dict[str, str]:

@@ -7,18 +7,26 @@ from bot.rules.text import NUMBER, Text, any_of, number, with_plurals
 FORMAT = (
     r"(?:format|orientation|mode|version|picture|image|photo|crop|one|size|shape|layout|ratio|aspect(?: ratio)?|canvas)"
 )
-SHAPES = {
-    "wide": r"wide-?screen|panoramic|panorama|horizontal(?:ly)?|wider|(?:16:9|3:2|4:3|2:1)(?: ratio)?|"
-    rf"landscape\s+{FORMAT}|"
-    r"(?:in|as|to|make it|make that)\s+(?:a\s+)?landscape(?=$|[,.!])|extra wide|"
-    rf"wide(?:\s+{FORMAT})?(?!\s+(?:eye|awake|open))",
-    "tall": r"vertical(?:ly)?|taller|upright|(?:9:16|2:3|3:4|1:2)(?: ratio)?|portrait\s+(?:format|"
-    r"orientation|mode|size|layout|ratio)|"
-    rf"(?:in|as|to|make it|make that)\s+(?:a\s+)?portrait(?=$|[,.!])|tall\s+{FORMAT}|(?:^|make it |"
-    r"make that |(?<=, )|but )tall(?=$|[,.!])",
-    "square": rf"(?:1:1)(?: ratio)?|square\s+{FORMAT}|(?:^|make it |make that |(?<=, )|but |in |as a |"
-    r"a )square(?=$|[,.!]|\s+(?:for|please|and|of))",
+IN_WORDS = r"(?:in|as|to|make it|make that)\s+(?:an?\s+)?"  # 'in landscape', at the end of what is said
+CLOSED = r"(?=$|[,.!])"
+WHOLE = (  # 'wide' of the picture; a wide bottle is another thing
+    r"(?=$|[,.;:!?]|\s+(?:and|but|please|for|of|in|with|on|at|this|now|instead|again|shot|scene|view|banner|header|hero|"
+    r"cover|poster|post|ad|slide|illustration|drawing|painting|render)\b)"
+)
+SHAPES = {  # the first one that is found counts
+    "banner": rf"panoramic|panorama|(?:extra|ultra|super)[ -]?wide|(?:banner|leaderboard|letterbox)\s+{FORMAT}",
+    "landscape": rf"landscape\s+{FORMAT}|{IN_WORDS}landscape{CLOSED}",
+    "wide": rf"wide-?screen|horizontal(?:ly)?|wider|wide\s+{FORMAT}|wide{WHOLE}",
+    "story": rf"(?:story|stories|reels?|tiktok|shorts?|phone|wallpaper)\s+{FORMAT}|{IN_WORDS}(?:story|reel){CLOSED}",
+    "portrait": r"portrait\s+(?:format|orientation|mode|size|layout|ratio)|" rf"{IN_WORDS}portrait{CLOSED}",
+    "tall": rf"vertical(?:ly)?|taller|upright|tall\s+{FORMAT}|(?:^|make it |make that |(?<=, )|but )tall{CLOSED}",
+    "square": rf"square\s+{FORMAT}|(?:^|make it |make that |(?<=, )|but |in |as a |a )square"
+    r"(?=$|[,.!]|\s+(?:for|please|and|of))",
 }
+RATIOS = r"1:1|1\.91:1|[45]:[45]|[34]:[34]|[23]:[23]|16:9|9:16|16:10|10:16|21:9|9:21|[1-8]:1|1:[1-4]|5:7|7:5"
+NUMBERS = r"\d{1,3}(?:\.\d{1,2})?\s?:\s?\d{1,3}(?:\.\d{1,2})?"  # a ratio only where it is called one
+GLASS = r"(?:transparent|see-through|alpha)"
+NO_GROUND = r"(?:without|with no|no|minus)\s+(?:an?\s+|the\s+|any\s+)?(?:background|backdrop|bg)"
 STRENGTHS = {"half": 0.5, "full": 1.0}
 FRACTION = r"(?:\d++(?:\.\d++)?+\s?%|-?(?:\d++(?:\.\d++)?+|\.\d++)|nan|inf)"  # "++": a long number takes no minutes
 
@@ -37,7 +45,7 @@ def take_seed(text: Text) -> int | None:
 
 
 def take_size(text: Text) -> tuple[int | None, int | None]:
-    lead = r"(?:\b(?:in|at|as|with|size|sized|resolution|of|a)\b\s*+(?::\s*+)?){0,4}"
+    lead = r"(?:\b(?:in|at|as|for|with|size|sized|resolution|of|a)\b\s*+(?::\s*+)?){0,4}"
     if match := text.take(
         rf"{lead}\b(\d+)\s?(?:x|×|by|\*)\s?(\d+)\b(?:\s?(?:px|pixels?))?(?:\s+(?:large|big|format|size))?"
     ):
@@ -49,6 +57,17 @@ def take_size(text: Text) -> tuple[int | None, int | None]:
     return None, None
 
 
+def take_ratio(text: Text) -> str | None:
+    """'16:9', 'an aspect ratio of 7:3'."""
+    named = rf"(?:\b(?:in|at|as|with|to)\s+)?(?:\b(?:an?|the)\s+)?(?:aspect\s+)?ratio\s*(?:of|is|:|=)?\s*({NUMBERS})\b"
+    lead = r"(?:\b(?:in|at|as|with|to|make it)\s+)?(?:\b(?:an?|the)\s+)?"
+    after = r"(?:\s*(?:aspect(?:\s+ratio)?|ratio|format|shape|crop))"
+    for form in (named, rf"{lead}(?<![\w.:])({NUMBERS}){after}", rf"{lead}(?<![\w.:])({RATIOS})(?![\w:.]\w){after}?"):
+        if match := text.take(form):
+            return match[1].replace(" ", "")
+    return None
+
+
 def take_shape(text: Text) -> str | None:
     for shape, pattern in SHAPES.items():
         if text.take(
@@ -57,6 +76,54 @@ def take_shape(text: Text) -> str | None:
         ):
             return shape
     return None
+
+
+def take_asset_shape(text: Text) -> str | None:
+    """'As a story', 'make it a banner', 'turn it into a poster': the shape that such a thing is in."""
+    shapes: dict[str, str] = load("words")["brand"]["assets"]
+    lead = r"(?:\b(?:make|turn|do)\s+(?:it|this|that|them)\s+(?:into\s+)?|\b(?:as|into)\s+)(?:an?\s+|our\s+)?"
+    match = text.take(rf"{lead}({any_of(shapes)})(?:\s+(?:format|post))?(?=$|[,.!?]|\s+(?:please|instead|now)\b)")
+    return shapes[match[1].lower()] if match else None
+
+
+def take_file(text: Text) -> int | None:
+    """How large a file: 4 for full size, 1 for a small one."""
+    lead = r"(?:,?\s*\b(?:and|but|in|at|as|with|to)\s+){0,3}(?:\b(?:an?|the)\s+)?"
+    end = r"(?=$|[,.;!?]|\s+(?:please|of|and|but|for|with)\b)"
+    kind = r"(?:\s+(?:picture|image|file|png|version|one))?"
+    small = (
+        rf"{lead}(?:small|tiny|little|light(?:weight)?)\s+(?:file|png)(?:\s+size)?{end}",
+        rf"{lead}small\s+size{kind}{end}",
+        rf"{lead}(?:not\s+(?:upscaled|enlarged)|(?:without|no)\s+(?:upscaling|enlarging)){end}",
+    )
+    full = (
+        rf"{lead}(?:full|original)[- ](?:size|resolution|res)d?{kind}{end}",
+        rf"{lead}(?:big|large)\s+(?:file|png)(?:\s+size)?{end}",
+        rf"{lead}(?:4\s?x|four\s+times)\s+(?:upscaled|enlarged)(?=$|[,.;!?]|\s)",
+        rf"{lead}(?:upscaled?|enlarged?)\s+(?:by\s+|to\s+)?(?:4\s?x|x\s?4|four\s+times){end}",
+    )
+    return 1 if any(text.take(form) for form in small) else 4 if any(text.take(form) for form in full) else None
+
+
+def take_transparent(text: Text) -> bool | None:
+    """'On a transparent background', 'PNG without background', 'cut it out': what is shown alone."""
+    if text.take(rf"(?:\b(?:and|but|,)\s+)*\b(?:not|no longer|isn't|less)\s+{GLASS}|\bopaque\b"):
+        return False
+    lead = r"(?:,?\s*\b(?:and|but|with|on|in|as|make it|give it|put it on|against)\s+){0,4}(?:\b(?:an?|the)\s+)?"
+    png = r"(?:\b(?:as\s+)?(?:an?\s+|the\s+)?png(?:\s+file)?,?\s+(?:with\s+|on\s+)?(?:an?\s+)?)?"
+    cut = r"(?<!paper )(?<!paper-)\bcut[- ]?out"
+    forms = (
+        rf"{lead}{png}\b{GLASS}\s+(?:background|backdrop|bg|png|ground|image|picture|file)\b",
+        rf"{lead}{png}\b{NO_GROUND}\b",
+        rf"{lead}\b{GLASS}(?=$|[,.!])",
+        r"(?:\b(?:and|but)\s+)?\b(?:remove|delete|erase|take away|take out|drop|get rid of|lose|cut out)\s+"
+        r"(?:the\s+|its\s+|any\s+)?(?:background|backdrop|bg)\b",
+        r"\b(?:the\s+)?background\s+(?:removed|cut away|cut out)\b",
+        r"(?:\b(?:and|but)\s+)?\bcut\s+(?:it|him|her|them|this|that)\s+out\b(?!\s+of\b)",
+        rf"(?:\b(?:as|make)\s+(?:it\s+)?)?(?:\b(?:an?|the)\s+)?{cut}(?:\s+(?:png|version|picture|image|file))?"
+        r"(?:\s+of\b|(?=$|[,.!]|\s+(?:please|and)\b))",
+    )
+    return True if any(text.take(form) for form in forms) else None
 
 
 def take_steps(text: Text) -> int | None:
@@ -101,7 +168,7 @@ def take_count(text: Text, subjects: str) -> int | None:
             "choices",
         ]
     )
-    kept = any_of(with_plurals([*load("words")["brand"]["assets"], *words("product", "marks")]))
+    kept = any_of(with_plurals([*load("words")["brand"]["assets"], *words("product", "marks"), "close-up"]))
     between = (
         r"(?:(?:different|new|more|other|nice|separate|quick|alternative|random|square|wide|tall|"
         r"similar)\s+){0,4}"
@@ -129,7 +196,9 @@ def take_count(text: Text, subjects: str) -> int | None:
 
 def take_frame(text: Text, subjects: str) -> Frame:
     seed, (width, height) = take_seed(text), take_size(text)
-    steps, count, shape = take_steps(text), take_count(text, subjects), take_shape(text)
+    transparent, upscale, ratio = take_transparent(text), take_file(text), take_ratio(text)
+    steps, count, shape = take_steps(text), take_count(text, subjects), take_shape(text) or take_asset_shape(text)
     return Frame.model_validate(
-        {"count": count, "width": width, "height": height, "shape": shape, "seed": seed, "steps": steps}
+        {"count": count, "width": width, "height": height, "shape": shape, "seed": seed, "steps": steps, "ratio": ratio}
+        | {"upscale": upscale, "transparent": transparent}
     )

@@ -153,7 +153,7 @@ def _the_only(card: LoraCard, lexicon: Lexicon) -> tuple[str, ...]:
 def _subject(text: Text, name: str, lexicon: Lexicon) -> re.Match[str] | None:
     """A subject's name; one that is also a plain noun of the base ('mug') is meant only as ours ('our mug')."""
     owner = r"\b(?:our|my)\s+(?:new |own |famous )?" if lexicon.is_noun(name) else ""
-    return text.find(rf"{owner}{any_of([name])}{SAID_WEIGHT}")
+    return text.find(rf"{owner}{lexicon.alone(name)}{SAID_WEIGHT}")
 
 
 def _inside(name: str, found: dict[str, float | None], lexicon: Lexicon) -> bool:

@@ -3,6 +3,7 @@
 import re
 
 from bot.intent import Scene
+from bot.manners import GLUE, glued, loosened
 from bot.prompts import load, words
 from bot.rules.lexicon import Lexicon
 from bot.rules.text import DETERMINER, NUMBER, Text, any_of, compiled, strip_start, tidy, with_plurals
@@ -57,9 +58,10 @@ def take_place(text: Text, lexicon: Lexicon) -> str:
 
 
 def _take_background(text: Text, lexicon: Lexicon) -> str:
+    things = any_of(noun for noun in lexicon.nouns if noun.endswith("ed"))  # a bed is no manner of a background
     adjective = (
         rf"(?:{PLAIN}|(?:dark|light|bright|warm|cool|plain|simpl|soft|cosi|cozi)er|{lexicon.colours}|"
-        rf"{lexicon.places}|[\w-]+ed)"
+        rf"{lexicon.places}|(?!{things})[\w-]+ed)"
     )
     forms = (
         rf"(?:,?\s*\b(?:and|but)\s+)?(?:\b{ON}\s+)?(?:\b(?:an?|the|"
@@ -75,7 +77,8 @@ def _take_background(text: Text, lexicon: Lexicon) -> str:
 
 
 def _take_base_place(text: Text, lexicon: Lexicon) -> str:
-    lead = r"(?:,?\s*\b(?:and|but|standing|sitting|lying|placed|set|displayed|shown|presented)\s+){0,4}"
+    idle = "|".join(word for word in ("standing", "sitting", "lying") if not lexicon.seen(word))  # else a pose
+    lead = rf"(?:,?\s*\b(?:and|but|placed|set|displayed|shown|presented{idle and '|'}{idle})\s+){{0,4}}"
     inner = rf"(?:(?:an?|the|some|our|my)\s+)?(?:(?:{PLAIN}|{lexicon.colours}|city)\s+){{0,4}}"
     form = (
         rf"{lead}(?:\b({ON}\s+{inner})|(?<=\s)(?=underwater|outdoors|indoors)|(?:^|,)\s*(?:an?\s+|"
@@ -95,10 +98,12 @@ def _take_colour_ground(text: Text, lexicon: Lexicon) -> str:
     """'on teal' is a teal background."""
     form = (
         r"(?:,?\s*\b(?:and|but)\s+)?(?:\b(?:on|against|over|upon|onto)\s+|(?<=[\w-]),\s*(?:in |all )?)(?:an?\s+|"
-        rf"the\s+)?(?:{PLAIN}\s+)?({lexicon.colours})(?:\s+(?:colou?r|wall|ground))?{END}"
+        rf"the\s+)?(?:{PLAIN}\s+)?({lexicon.colours})(?:\s+(colou?r|wall|ground))?{END}"
     )
-    match = text.take(form)
-    return f"{lexicon.canonical(match[1])} background" if match else ""
+    if not (match := text.take(form)):
+        return ""
+    ground = "wall" if match[2] == "wall" and lexicon.seen("wall") else "background"
+    return f"{lexicon.canonical(match[1])} {ground}"
 
 
 def _canonical_words(said: str, lexicon: Lexicon) -> str:
@@ -170,12 +175,14 @@ def _from_the_order(said: str, lexicon: Lexicon) -> str:
     verbs = rf"(?:{any_of(words('chat', 'orders'))}|{wishes})"
     names = any_of([card.name for card in lexicon.cards] + [card.title for card in lexicon.cards])
     forms = (
-        rf"^(.*?)\b{holder}(?:\s*[:,-]|[^:,]*:|\s+{of_words})\s+(?=\S)",
+        rf"^([^,]*?)\b{holder}\s*[,-]\s+(?=\S)",
+        rf"^(.*?)\b{holder}(?:\s*:|[^:,]*:|\s+{of_words})\s+(?=\S)",
         rf"^(.*?)\b{verbs}\s+(?:(?:me|us|to see|to have)\s+){{0,4}}(?={DETERMINER}\b|{NUMBER}\b|{names})",
     )
     for form in forms:
         match = compiled(form).match(said)
-        if match and not compiled(rf"\b(?:with|of|holding|and an?|wearing)\b|{names}").search(match[1]):
+        tells = rf"\b(?:with|of|holding|and an?|wearing)\b|{names}"
+        if match and not compiled(tells).search(match[1]) and GLUE not in match[0]:
             said = said[match.end() :]
     return said
 
@@ -183,8 +190,8 @@ def _from_the_order(said: str, lexicon: Lexicon) -> str:
 def take_purpose(text: Text) -> str:
     """'for our Instagram': why it is wanted, which is nothing to draw, unless it is the only thing that is said."""
     match = text.take(
-        r",?\s*\b(?:for|to (?:promote|advertise|announce|celebrate|sell|use (?:on|in|for))|announcing|"
-        r"promoting|advertising)\s+((?!me\b|us\b)[^,;:.!?]+?)(?=$|[,;:.!?]|\s+(?:about|with|showing|"
+        r",?\s*\b(?:for|to (?:promote|advertise|announce|celebrate|sell|use (?:on|in|for))|"
+        r"announcing|promoting|advertising)\s+((?!me\b|us\b)[^,;:.!?]+?)(?=$|[,;:.!?]|\s+(?:about|with|showing|"
         r"featuring|in|on|at|of|that|where)\s)"
     )
     return tidy(match[1]) if match else ""
@@ -192,6 +199,7 @@ def take_purpose(text: Text) -> str:
 
 def read_scene(text: Text, lexicon: Lexicon) -> Scene:
     """Takes style, place and purpose; the rest, without chat words, is the subject."""
+    text.rest = glued(text.rest)
     style, avoid, place = take_style(text, lexicon), take_avoided(text), take_place(text, lexicon)
     purpose = take_purpose(text)
     text.take(r"\b(?:instead of|rather than|not)\s+.*$")
@@ -200,7 +208,7 @@ def read_scene(text: Text, lexicon: Lexicon) -> Scene:
         subject = _drawable(purpose, lexicon)
     if not place:
         subject, place = split_place(subject, lexicon)
-    return Scene(subject=subject, place=place, style=style, avoid=avoid)
+    return Scene(subject=loosened(subject), place=loosened(place), style=style, avoid=loosened(avoid))
 
 
 def split_place(subject: str, lexicon: Lexicon) -> tuple[str, str]:

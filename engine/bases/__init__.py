@@ -4,11 +4,12 @@ A person's own bases lie in HOME/bases/NAME/ and come before the shipped ones, w
 """
 
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from engine.errors import Invalid, UnknownBase
 from engine.files import read_manifest, reading, reason
@@ -19,7 +20,10 @@ MANIFEST = "base.toml"
 
 
 class Size(BaseModel):
-    """Pixels a side: `native` is what the base was trained at; it draws multiples of `multiple` from `min` to `max`."""
+    """Pixels a side: `native` is what the base was trained at; it draws multiples of `multiple` from `min` to `max`.
+
+    `buckets` are the (width, height) that it was trained on where these are several: people get one of them, then.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,11 +31,30 @@ class Size(BaseModel):
     multiple: PositiveInt
     min: PositiveInt
     max: PositiveInt
+    buckets: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+
+    @model_validator(mode="after")
+    def _draws_its_buckets(self) -> "Size":
+        for bucket in self.buckets:
+            if (self.nearest(bucket[0]), self.nearest(bucket[1])) != bucket:
+                raise ValueError(f"the bucket {bucket[0]}x{bucket[1]} is not one of the sizes that it draws")
+        return self
 
     def nearest(self, side: int) -> int:
         within = min(max(side, self.min), self.max)
         rounded = (within + self.multiple // 2) // self.multiple * self.multiple
         return rounded if self.min <= rounded <= self.max else within // self.multiple * self.multiple
+
+    def bucket(self, width: float, height: float) -> tuple[int, int]:
+        """The bucket of the nearest shape: the ratio of ratios decides, and between two as near the first one."""
+        return min(self.buckets, key=lambda b: round(abs(math.log(width / height * b[1] / b[0])), 6))
+
+    def fitting(self, width: int, height: int) -> tuple[int, int]:
+        """What a picture of that size is drawn over at: the nearest bucket, or its own size as far as may be."""
+        if self.buckets:
+            return self.bucket(width, height)
+        scale = min(max(1.0, self.min / min(width, height)), self.max / max(width, height))
+        return self.nearest(round(width * scale)), self.nearest(round(height * scale))
 
 
 class Defaults(BaseModel):
@@ -48,6 +71,14 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rate: float = 1e-4
+
+
+class Deliver(BaseModel):
+    """How people receive its pictures where nothing was said: as drawn, or four times as large."""
+
+    model_config = ConfigDict(frozen=True)
+
+    upscale: Literal[1, 4] = 1
 
 
 class Preview(NamedTuple):
@@ -69,6 +100,7 @@ class Base(BaseModel):
     size: Size
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the UNet on a GPU; on a CPU it is float32
     defaults: Defaults
+    deliver: Deliver = Deliver()
     training: Training = Training()
     preview: Preview | None = None
 
@@ -90,13 +122,13 @@ class Base(BaseModel):
                 raise Invalid(f"base {self.name}", f"it lacks {file}", todo)
 
     def fingerprint(self) -> str:
-        """The sha256 that names these weights in a recipe; read from disk once in a process."""
-        return _fingerprint(self.folder)
+        """The sha256 that names these weights in a recipe."""
+        return fingerprint(self.folder)
 
 
 @cache
-def _fingerprint(folder: Path) -> str:
-    """sha256 over each weight file's path and content, in the order of the paths."""
+def fingerprint(folder: Path) -> str:
+    """sha256 over each weight file's path and content, in the order of the paths; read once in a process."""
     whole = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
         whole.update(path.relative_to(folder).as_posix().encode() + b"\0")

@@ -1,17 +1,18 @@
 """Which words a base has seen, so that one it has not is named to the person and never ignored in silence.
 
 vocabulary.json lies beside base.toml: {"nouns": {noun: category}, "held_out", "colours", "backgrounds", "styles",
-"held_out_styles", "words", "nonce"}, the rest lists of text; near.json: {word: [noun, …]}, the nearest in meaning.
+"held_out_styles", "words", "nonce"}, the rest lists of text. Any further list ("expressions", "poses", "views") holds
+words that it knows, too. near.json: {word: [noun, …]}, the nearest in meaning.
 """
 
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher, get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -106,7 +107,7 @@ class UnknownWord(NamedTuple):
 
 
 class _File(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     nouns: dict[str, str]
     held_out: tuple[str, ...] = ()
@@ -142,6 +143,7 @@ class Vocabulary:
     words: frozenset[str]  # other single words that were seen
     held_out: frozenset[str]  # whole nouns and styles that were not
     held_out_styles: frozenset[str]
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])  # "poses" → "waving", …
 
     @classmethod
     def of(cls, base: Base) -> "Vocabulary | None":
@@ -155,7 +157,11 @@ class Vocabulary:
         nouns = {noun: category for noun, category in file.nouns.items() if noun not in file.held_out}
         styles = tuple(style for style in file.styles if style not in file.held_out_styles)
         shown = (*file.colours, *file.backgrounds, *styles)
-        seen, parts = _variants((*nouns, *shown)), _single(shown)
+        more = _further(file)
+        seen, parts = (
+            _variants((*nouns, *shown)),
+            _single((*shown, *(text for texts in more.values() for text in texts))),
+        )
         return cls(
             nouns=nouns,
             colours=file.colours,
@@ -166,6 +172,7 @@ class Vocabulary:
             words=_single((*file.words, *file.nonce)) | parts,
             held_out=_variants((*file.held_out, *file.held_out_styles)) - seen - parts,
             held_out_styles=_variants(file.held_out_styles),
+            more=more,
         )
 
     @property
@@ -238,6 +245,17 @@ class Vocabulary:
             return tuple(dict.fromkeys(near))[:NEAR]
         close = [text for form in forms for text in get_close_matches(form, (*self.nouns, *self.shown), NEAR, CLOSE)]
         return tuple(dict.fromkeys(close))[:NEAR]
+
+
+def _further(file: _File) -> dict[str, tuple[str, ...]]:
+    """The lists that have no field of their own, by name, without what is held out."""
+    unseen = {*file.held_out, *file.held_out_styles}
+    lists: dict[str, tuple[str, ...]] = {}
+    for name, said in (file.model_extra or {}).items():
+        if isinstance(said, list | dict):
+            texts = (text for text in cast(Iterable[object], said) if isinstance(text, str))
+            lists[name] = tuple(text for text in texts if text not in unseen)
+    return lists
 
 
 @cache

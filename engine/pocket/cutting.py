@@ -44,7 +44,7 @@ class Setup:
     at_once: int = 96
     sprites: int = 1500  # products, and as many characters, that are drawn once for many scenes
     batch: int = 48
-    rate: float = 1e-3
+    rate: float = 2e-3
     fresh: int = 96
 
     @staticmethod

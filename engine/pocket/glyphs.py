@@ -13,8 +13,10 @@ import io
 import json
 import lzma
 import math
+import multiprocessing
 import re
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,10 +190,12 @@ def load_atlas() -> Atlas:
 def rasterise(size: int, glyphs: Sequence[Glyph] = GLYPHS) -> Tensor:
     """Draw glyphs from their vectors: (n, 4, size, size) uint8 RGBA, straight alpha, each filling its square.
 
-    Raises ImportError where resvg_py is missing.
+    All cores draw, as a large glyph takes half a second. Raises ImportError where resvg_py is missing.
     """
     icons = json.loads(lzma.decompress(ICONS.read_bytes()))
-    pictures = [draw_icon(**icons[glyph.icon], size=size) for glyph in glyphs]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+        jobs = [pool.submit(draw_icon, **icons[glyph.icon], size=size) for glyph in glyphs]
+        pictures = [job.result() for job in jobs]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -214,7 +218,14 @@ def draw_svg(inner: str, view: tuple[float, float, float], size: int) -> np.ndar
     left, top, side = view
     box = f'width="{size}" height="{size}" viewBox="{left} {top} {side} {side}"'
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{inner}</svg>'
-    with Image.open(io.BytesIO(bytes(svg_to_bytes(svg_string=svg, width=size, height=size)))) as picture:
+    try:
+        data = bytes(svg_to_bytes(svg_string=svg, width=size, height=size))
+    except BaseException as error:  # resvg 0.5 panics on two icons at some sizes, and a panic is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        finer = Image.fromarray(draw_svg(inner, view, size + size // 3))
+        return np.asarray(finer.convert("RGBa").resize((size, size), Image.Resampling.BOX).convert("RGBA"))
+    with Image.open(io.BytesIO(data)) as picture:
         return np.asarray(picture.convert("RGBA"))
 
 

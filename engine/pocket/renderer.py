@@ -16,7 +16,7 @@ from engine.pocket.products import draw_products
 from engine.pocket.scenes import BUCKETS, SIZE, Cast, Menu, Scenes, new_cast
 from engine.pocket.sprites import listed
 
-LARGEST_SPRITE = 768  # px
+LARGEST_SPRITE = 640  # px
 FLOATING = ("sky", "space", "underwater")  # nothing casts a shadow there
 
 
@@ -152,8 +152,8 @@ def tinted(stamp: Tensor, tint: Tensor) -> Tensor:
 
 
 def bottoms(stamp: Tensor) -> Tensor:
-    """Where the ink of each sprite ends, (m,), as a part of its cell."""
-    rows = (stamp[:, 3].amax(2) > 0.3).float()
+    """Where the ink of each sprite ends, (m,), as a part of its cell; measured in 128ths, so that scale is no matter."""
+    rows = (F.adaptive_avg_pool2d(stamp[:, 3:4], 128)[:, 0].amax(2) > 0.3).float()
     return (rows * torch.arange(1, rows.shape[1] + 1, device=rows.device)).amax(1) / rows.shape[1]
 
 

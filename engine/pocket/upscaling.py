@@ -12,6 +12,7 @@ so that it also mends what a sampler leaves. Held-out subjects and styles are in
 import argparse
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,16 +65,23 @@ def whole(x: Tensor) -> Tensor:
     return (x * 255).round().byte()
 
 
+@cache
+def large_renderer(device: str) -> tuple[Renderer, bool]:
+    """The renderer of the truth, and whether its glyphs are sharp, as their vectors can be drawn here."""
+    try:
+        return Renderer.on(device, scale=TIMES), True
+    except ImportError:
+        return Renderer(device, Renderer.on(device).cells, TIMES), False
+
+
 class Drawer:
     """Draws scenes twice, at 256 px and at 1024, and wears the small ones down."""
 
     def __init__(self, setup: Setup, vae: AutoencoderKL | None, seed: int) -> None:
         self.small, self.vae, self.menu = Renderer.on(setup.device), vae, every_menu()
         self.generator = torch.Generator().manual_seed(seed)
-        try:
-            self.large = Renderer.on(setup.device, scale=TIMES)
-        except ImportError:  # without the vectors' renderer glyphs have 256 px, which are no truth at 1024
-            self.large = Renderer(setup.device, self.small.cells, TIMES)
+        self.large, sharp = large_renderer(setup.device)
+        if not sharp:
             self.menu = replace(self.menu, kinds=(0.0, 0.5, 0.5))
 
     def draw(self, n: int, shape: str) -> Bank:

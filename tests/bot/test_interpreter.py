@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bot.conversation import Conversation, Order, Shot
-from bot.intent import Frame, Intent, Reading, Scene
+from bot.intent import NO_NUMBERS, Intent, Reading, Scene
 from bot.interpreter import understand
 from bot.message import Attachment
 from bot.prompts import examples
@@ -14,7 +14,6 @@ from bot.rules.text import plain
 from engine.plans import MAX_PROMPT, ImagePlan
 from tests.fakes.shelf import make_catalog, make_lexicon
 
-NO_NUMBERS = Frame(count=None, width=None, height=None, shape=None, seed=None, steps=None)
 MUG = Scene(subject="a red mug", place="on a podium", style="", avoid="")
 MUG_PLAN = ImagePlan("a red mug on a podium", "paper", 1, 256, 256, 12, 4.0, "dpm++")
 AFTER_A_MUG = Conversation("t", shots=(Shot(Order("draw", MUG, (), NO_NUMBERS), MUG_PLAN, ()),))

@@ -2,7 +2,7 @@ import io
 
 from PIL import Image
 
-from bot.sheets import CELL, PAPER, album, sheet
+from bot.sheets import CELL, PAPER, album, on_paper, sheet
 
 
 def picture(colour: str, width: int = 64, height: int = 64) -> bytes:
@@ -40,3 +40,12 @@ def test_an_album_breaks_into_rows() -> None:
     one, two = (opened(album([("x", picture("red"))] * count, across=2)) for count in (2, 3))
     assert one.width == two.width
     assert two.height > one.height + CELL
+
+
+def test_what_is_transparent_shows_the_paper() -> None:
+    glass = Image.new("RGBA", (100, 100), (255, 0, 0, 0))
+    buffer = io.BytesIO()
+    glass.save(buffer, "PNG")
+    sheet = opened(album([("cut out", buffer.getvalue())], across=1))
+    assert (255, 0, 0) not in {colour for _, colour in sheet.getcolors(sheet.width * sheet.height) or []}
+    assert on_paper(glass, "white").getpixel((5, 5)) == (255, 255, 255)

@@ -108,6 +108,17 @@ def test_a_base_that_is_another_one_now_is_refused(catalog: Catalog, base: Base)
         redrawing(recipe | {"base_sha256": "0" * 64}, "a.png", base, lambda _: b"")
 
 
+def test_a_companion_that_is_another_one_now_is_refused(
+    catalog: Catalog, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "COMPANIONS", tmp_path)
+    plan = replace(plan_of(catalog, "a mug"), image=None, mask=None, upscale=4)
+    recipe = recipes.recipe_of(plan, 0, base, {}, {}).model_dump()
+    assert redrawing(recipe, "a.png", base, lambda _: b"") == plan
+    with pytest.raises(Invalid, match=r"a\.png: the upscaler that worked on it is another one now"):
+        redrawing(recipe | {"companions": {"upscaler": "0" * 64}}, "a.png", base, lambda _: b"")
+
+
 @pytest.mark.parametrize(
     ("prompt", "left"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import bases
+from engine.bases import Base
 from engine.catalog import Catalog
 from engine.errors import Invalid, UnknownBase
 from engine.runners import Runners
@@ -116,6 +117,60 @@ def test_another_size_is_refused_naming_the_nearest(home: Path, size: tuple[int,
         base.check_size(*size)
     assert near in caught.value.hint
     base.check_size(*(int(side) for side in near.split("x")))
+
+
+BUCKETS = """multiple = 16
+min = 128
+max = 512
+buckets = [[256, 256], [224, 288], [288, 224], [192, 336], [336, 192], [432, 144]]
+[deliver]
+upscale = 4
+[defaults]"""
+
+
+@pytest.fixture
+def shaped(home: Path) -> Base:
+    """A base that was trained in several shapes."""
+    path = home / "bases" / "little" / "base.toml"
+    path.write_text(MANIFEST.replace("multiple = 32\nmin = 128\nmax = 512\n[defaults]", BUCKETS), "utf-8")
+    return bases.find("little", home)
+
+
+def test_the_manifest_says_its_shapes_and_how_its_pictures_are_delivered(shaped: Base, home: Path) -> None:
+    assert shaped.size.buckets[1] == (224, 288)
+    assert shaped.deliver.upscale == 4
+    for width, height in shaped.size.buckets:
+        shaped.check_size(width, height)
+
+
+@pytest.mark.parametrize(
+    ("sides", "bucket"),
+    [
+        ((1, 1), (256, 256)), ((1080, 1080), (256, 256)), ((1080, 1350), (224, 288)), ((4, 3), (288, 224)),
+        ((1080, 1920), (192, 336)), ((9, 21), (192, 336)), ((1920, 1080), (336, 192)), ((3, 2), (288, 224)),
+        ((2, 3), (224, 288)), ((21, 9), (432, 144)), ((728, 90), (432, 144)), ((1, 10_000), (192, 336)),
+    ],
+)  # fmt: skip
+def test_the_nearest_shape_is_the_one_whose_sides_are_in_the_nearest_ratio(
+    shaped: Base, sides: tuple[int, int], bucket: tuple[int, int]
+) -> None:
+    assert shaped.size.bucket(*sides) == bucket
+    assert shaped.size.fitting(*sides) == bucket
+
+
+def test_without_shapes_a_picture_is_drawn_over_at_its_own_size_as_far_as_may_be(home: Path) -> None:
+    size = bases.find("little", home).size
+    assert size.fitting(256, 192) == (256, 192)
+    assert size.fitting(1024, 768) == (512, 384)
+    assert size.fitting(64, 96) == (128, 192)
+
+
+@pytest.mark.parametrize("wrong", ["[[250, 256]]", "[[256]]", "[[1024, 64]]", "[[0, 256]]"])
+def test_a_shape_that_the_base_cannot_draw_is_a_broken_manifest(home: Path, wrong: str) -> None:
+    path = home / "bases" / "little" / "base.toml"
+    path.write_text(MANIFEST.replace("max = 512", f"max = 512\nbuckets = {wrong}"), "utf-8")
+    with pytest.raises(Invalid, match=r"base\.toml cannot be read"):
+        bases.find("little", home)
 
 
 def test_the_fingerprint_names_the_weights_and_nothing_else(home: Path, tmp_path: Path) -> None:

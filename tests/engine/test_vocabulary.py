@@ -232,3 +232,27 @@ def test_a_broken_vocabulary_is_a_clear_sentence(tmp_path: Path) -> None:
     (folder / "vocabulary.json").write_text('{"nouns": 3}', "utf-8")
     with pytest.raises(Invalid, match="its words cannot be read"):
         Vocabulary.of(bases.find("little", tmp_path))
+
+
+FURTHER = Vocabulary.made(
+    SAID
+    | {
+        "expressions": ["grumpy"], "poses": ["pointing to the left", "taking a bow"], "views": ["three-quarter view"],
+        "lights": ["soft light"], "layouts": ["copy space on the left"], "outfits": {"cape": 3, "rose": 1},
+        "nonsense": 7, "mixed": [1, "glossy"],
+    }
+)  # fmt: skip
+
+
+def test_words_of_any_further_list_are_known() -> None:
+    prompt = "a grumpy fox in a cape pointing to the left, taking a bow, three-quarter view, soft light, glossy"
+    assert FURTHER.unknown(f"{prompt}, copy space on the left") == ()
+    assert [word.word for word in WORDS.unknown(prompt)] == [
+        "grumpy", "cape", "pointing", "bow", "three-quarter", "soft", "light", "glossy",
+    ]  # fmt: skip
+    assert FURTHER.more["poses"] == ("pointing to the left", "taking a bow")
+
+
+def test_what_is_held_out_is_not_known_by_a_further_list() -> None:
+    assert FURTHER.more["outfits"] == ("cape",)
+    assert [word.word for word in FURTHER.unknown("a crab in a cape")] == ["crab"]

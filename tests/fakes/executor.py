@@ -58,7 +58,9 @@ class FakeExecutor:
         for k in range(plan.count):
             recipe = recipes.recipe_of(plan, k, base, cards, MADE_WITH)
             colour = tuple(hashlib.sha256(recipe.model_dump_json().encode()).digest()[:3])
-            image = Image.new("RGB", (plan.width, plan.height), colour)
+            image = Image.new("RGB", plan.delivered, colour)
+            if plan.transparent:
+                image.putalpha(0)
             pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         return Drawn(tuple(pictures))
 

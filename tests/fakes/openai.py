@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestServer
 
 from bot.settings import Llm
 
-NO_FRAME = {"count": None, "width": None, "height": None, "shape": None, "seed": None, "steps": None}
+NO_FRAME = {"count": None, "width": None, "height": None, "shape": None, "seed": None, "steps": None,
+            "ratio": None, "upscale": None, "transparent": None}  # fmt: skip
 
 
 def draw(subject: str, *loras: tuple[str, float | None], kind: str = "draw", **fields: Any) -> dict[str, Any]:

@@ -24,7 +24,10 @@ def test_json_has_the_promised_shape(atelier: Atelier) -> None:
     assert said.code == 0
     assert set(said.json) == {"pictures"}
     first, second = said.json["pictures"]
-    assert set(first) == {"file", "seed", "prompt", "negative", "base", "steps", "guidance", "width", "height", "loras"}
+    assert set(first) == {
+        "file", "seed", "prompt", "negative", "base", "steps", "guidance", "width", "height", "upscale", "transparent",
+        "loras",
+    }  # fmt: skip
     assert (first["seed"], second["seed"]) == (7, 8)
     assert [set(lora) for lora in first["loras"]] == [{"name", "weight", "sha256"}]
     assert Path(first["file"]).is_file()

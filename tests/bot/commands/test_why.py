@@ -102,7 +102,7 @@ def test_refusals_come_before_anything_is_drawn(
     refused((picture,), "unlike_its_card", "The LoRA “coral” is not as its card says")
     (tmp_path / "shipped" / "coral" / "lora.toml").unlink()
     refused((picture,), "unknown_lora", "There is no LoRA named “coral”.")
-    monkeypatch.setattr(bases, "_fingerprint", lambda _: "0" * 64)
+    monkeypatch.setattr(bases, "fingerprint", lambda _: "0" * 64)
     refused((picture,), "invalid", "7.png: the base “paper” is another one now than when it was drawn.")
     again = atelier("draw", "--again", picture, "--json")
     assert again.error["message"] == "7.png: the base “paper” is another one now than when it was drawn."
