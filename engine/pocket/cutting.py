@@ -76,7 +76,7 @@ class Drawer:
     def draw(self, n: int, shape: str) -> Bank:
         scenes = sample(n, self.menu, self.generator, shape, self.cast)
         layers = self.renderer.layers(scenes)
-        drawn = apply_looks(scenes.look.to(layers.mask.device), layers)
+        drawn = apply_looks(scenes.look, layers)
         states = [drawn] if self.vae is None else [drawn, *(passed(self.vae, drawn, noise) for noise in NOISES)]
         return Bank(torch.stack([whole(state) for state in states], 1), whole(layers.mask[:, 0]))
 
