@@ -143,6 +143,7 @@ class JudgeNet(nn.Module):
         super().__init__()
         self.body, channels = BODIES[net]()
         self.thin = nn.Conv2d(channels, 48, 1)
+        self.even = nn.BatchNorm1d(2 * channels + 9 * 48)  # means, maxima and parts are of unlike sizes
         self.embed = nn.Linear(2 * channels + 9 * 48, EMBEDDING)
         self.heads = nn.ModuleDict({h: nn.Linear(EMBEDDING, size) for h, size in sizes.items() if h not in SLOTS})
         self.attend = nn.Sequential(nn.Conv2d(channels + 2, 64, 1), nn.ReLU(), nn.Conv2d(64, 2, 1))
@@ -152,7 +153,7 @@ class JudgeNet(nn.Module):
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         y = self.body(2 * x - 1)
         grid = F.adaptive_avg_pool2d(F.relu(self.thin(y)), 3).flatten(1)
-        embedding = F.relu(self.embed(torch.cat([y.mean((2, 3)), y.amax((2, 3)), grid], 1)))
+        embedding = F.relu(self.embed(self.even(torch.cat([y.mean((2, 3)), y.amax((2, 3)), grid], 1))))
         logits = {head: layer(embedding) for head, layer in self.heads.items()}
         weights = self.attend(torch.cat([y, _coordinates(y)], 1)).flatten(2).float().softmax(2).to(y.dtype)
         things = self.inspect(torch.einsum("nsp,ncp->nsc", weights, y.flatten(2)))

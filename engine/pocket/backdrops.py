@@ -38,9 +38,8 @@ def rgb_of(red: float, green: float, blue: float, device: torch.device) -> Tenso
 def by_kind(index: Tensor, device: torch.device) -> list[tuple[int, Tensor]]:
     """Each number in `index` (n,) with its rows, on the device. A GPU would wait if it had to be asked for each."""
     index = index.cpu()
-    kinds, counts = index.unique(return_counts=True)
-    rows = index.argsort(stable=True).to(device)
-    return list(zip(listed(kinds), rows.split(listed(counts)), strict=True))
+    rows = torch.split(index.argsort(stable=True).to(device), listed(torch.bincount(index)))
+    return [(kind, mine) for kind, mine in enumerate(rows) if len(mine)]
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ def confetti(g: Ground) -> Tensor:
     for layer, count in enumerate((6.0, 7.5)):
         across, down = (g.x - 0.5) * count + layer * 0.5, g.y * count + layer * 0.5
         column, row = torch.floor(across), torch.floor(down)
-        roll = g.dice(column, row, 10 * layer, 5).split(1, 1)
+        roll = g.dice(column, row, 10 * layer, 5).chunk(5, 1)
         dx, dy = across - column - 0.3 - 0.4 * roll[0], down - row - 0.3 - 0.4 * roll[1]
         cos, sin = torch.cos(roll[2] * TURN), torch.sin(roll[2] * TURN)
         du, dv = (dx * cos + dy * sin).abs(), (dy * cos - dx * sin).abs()
@@ -411,7 +410,7 @@ def clouds(g: Ground, picture: Tensor, count: int, high: float, low: float) -> T
     y = high + (low - high) * (((index * 0.618).float() + up * 0.3) % 1)
     size = 0.11 + 0.07 * large
     bodies, depth = 0.95 * cloud(g, x, y, size), ((g.y - y) / size * 2 + 0.3).clamp(0, 1)
-    for body, deep in zip(bodies.split(1, 1), depth.split(1, 1), strict=True):
+    for body, deep in zip(bodies.chunk(total, 1), depth.chunk(total, 1), strict=True):
         picture = mix(picture, mix(g.rgb(1, 1, 1), g.rgb(0.86, 0.92, 0.98), deep), body)
     return picture
 
@@ -426,7 +425,7 @@ def flakes(g: Ground, count: float, size: float, salt: int = 0, share: float = 0
     """Soft specks on a jittered grid, 0..1."""
     across, down = (g.x - 0.5) * count, g.y * count
     column, row = torch.floor(across), torch.floor(down)
-    roll = g.dice(column, row, 40 + 3 * salt, 3).split(1, 1)
+    roll = g.dice(column, row, 40 + 3 * salt, 3).chunk(3, 1)
     dx, dy = across - column - 0.2 - 0.6 * roll[0], down - row - 0.2 - 0.6 * roll[1]
     return torch.exp(-(dx**2 + dy**2) / (2 * (size * (0.4 + roll[0])) ** 2)) * (roll[2] < share)
 
@@ -575,7 +574,7 @@ def underwater(g: Ground) -> Tensor:
     scene = mix(scene, g.rgb(0.06, 0.44, 0.42), weed)
     across, down = (g.x - 0.5) * 6, g.y * 6
     column, row = torch.floor(across), torch.floor(down)
-    roll = g.dice(column, row, 81, 4).split(1, 1)
+    roll = g.dice(column, row, 81, 4).chunk(4, 1)
     size = 0.04 + 0.09 * roll[0]
     dx, dy = across - column - 0.25 - 0.5 * roll[1], down - row - 0.25 - 0.5 * roll[2]
     far = (dx**2 + dy**2).sqrt()

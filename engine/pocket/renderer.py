@@ -192,7 +192,7 @@ def place_cells(stamp: Tensor, counts: list[int], at: Tensor, size: tuple[int, .
     v = torch.where(tiled > 0, ((v + 0.5) % 1 - 0.5) * 1.18, v)
     grid = torch.stack([u * 2, v * 2], -1)
     parts: list[Tensor] = []
-    for step, (cells, where) in enumerate(zip(stamp.split(counts), grid.split(counts), strict=True)):
+    for step, (cells, where) in enumerate(zip(torch.split(stamp, counts), torch.split(grid, counts), strict=True)):
         if len(cells):
             cells = F.avg_pool2d(cells, 2**step) if step else cells
             parts.append(F.grid_sample(cells, where, mode="bicubic", align_corners=False))
