@@ -95,38 +95,35 @@ def residual_body() -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), channels
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (n, c, h, w)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class Wide(nn.Module):
-    """A 7 × 7 convolution of each channel, then two layers at each place (Liu et al. 2022, arXiv:2201.03545)."""
+    """A 7 × 7 convolution of each channel, then two layers at each place (Liu et al. 2022, arXiv:2201.03545).
+
+    It is normalised over batches, not channels: a run of minutes learns faster so, and no axis has to move.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.look = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
-        self.norm = nn.LayerNorm(channels)
-        self.think = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-        self.share = nn.Parameter(torch.full((channels,), 0.2))
+        self.look = nn.Conv2d(channels, channels, 7, padding=3, groups=channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.think = nn.Sequential(
+            nn.Conv2d(channels, 4 * channels, 1), nn.GELU(), nn.Conv2d(4 * channels, channels, 1)
+        )
+        self.share = nn.Parameter(torch.full((channels, 1, 1), 0.2))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.think(self.norm(self.look(x).permute(0, 2, 3, 1)))
-        return x + (self.share * y).permute(0, 3, 1, 2)
+        return x + self.share * self.think(self.norm(self.look(x)))
 
 
 def convnext_body() -> tuple[nn.Module, int]:
     """(n, 3, h, w) → (n, channels, h / 32, w / 32), and the channels."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 4), ChannelNorm(64)]
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 4), nn.BatchNorm2d(64)]
     channels = 64
     for width, depth in ((64, 2), (128, 2), (224, 3), (288, 2)):
         if width != channels:
-            layers += [ChannelNorm(channels), nn.Conv2d(channels, width, 2, 2)]
+            layers += [nn.BatchNorm2d(channels), nn.Conv2d(channels, width, 2, 2)]
         layers += [Wide(width) for _ in range(depth)]
         channels = width
-    return nn.Sequential(*layers, ChannelNorm(channels)), channels
+    return nn.Sequential(*layers, nn.BatchNorm2d(channels)), channels
 
 
 BODIES = {"residual": residual_body, "convnext": convnext_body}
@@ -143,6 +140,7 @@ class JudgeNet(nn.Module):
         super().__init__()
         self.body, channels = BODIES[net]()
         self.thin = nn.Conv2d(channels, 48, 1)
+        self.even = nn.BatchNorm1d(2 * channels + 9 * 48)  # means, maxima and parts are of unlike sizes
         self.embed = nn.Linear(2 * channels + 9 * 48, EMBEDDING)
         self.heads = nn.ModuleDict({h: nn.Linear(EMBEDDING, size) for h, size in sizes.items() if h not in SLOTS})
         self.attend = nn.Sequential(nn.Conv2d(channels + 2, 64, 1), nn.ReLU(), nn.Conv2d(64, 2, 1))
@@ -152,7 +150,7 @@ class JudgeNet(nn.Module):
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         y = self.body(2 * x - 1)
         grid = F.adaptive_avg_pool2d(F.relu(self.thin(y)), 3).flatten(1)
-        embedding = F.relu(self.embed(torch.cat([y.mean((2, 3)), y.amax((2, 3)), grid], 1)))
+        embedding = F.relu(self.embed(self.even(torch.cat([y.mean((2, 3)), y.amax((2, 3)), grid], 1))))
         logits = {head: layer(embedding) for head, layer in self.heads.items()}
         weights = self.attend(torch.cat([y, _coordinates(y)], 1)).flatten(2).float().softmax(2).to(y.dtype)
         things = self.inspect(torch.einsum("nsp,ncp->nsc", weights, y.flatten(2)))

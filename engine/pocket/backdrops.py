@@ -6,10 +6,13 @@ stand, `SAID` how a caption calls them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property, reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from engine.pocket.sprites import listed
 
 COLOURS = {
     "red": (0.86, 0.13, 0.15), "orange": (0.96, 0.52, 0.11), "yellow": (0.98, 0.83, 0.16), "green": (0.22, 0.64, 0.25),
@@ -20,9 +23,23 @@ COLOURS = {
 TURN = 6.2832
 
 
+@cache
 def palette(device: torch.device | str = "cpu") -> Tensor:
     """The 14 colours, (14, 3), in the order of `COLOURS`."""
     return torch.tensor(list(COLOURS.values()), device=device)
+
+
+@cache
+def rgb_of(red: float, green: float, blue: float, device: torch.device) -> Tensor:
+    """A colour, (1, 3, 1, 1). Kept, as a GPU waits whenever a number is sent to it."""
+    return torch.tensor([red, green, blue], dtype=torch.float32, device=device).view(1, 3, 1, 1)
+
+
+def by_kind(index: Tensor, device: torch.device) -> list[tuple[int, Tensor]]:
+    """Each number in `index` (n,) with its rows, on the device. A GPU would wait if it had to be asked for each."""
+    index = index.cpu()
+    rows = torch.split(index.argsort(stable=True).to(device), listed(torch.bincount(index)))
+    return [(kind, mine) for kind, mine in enumerate(rows) if len(mine)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,7 @@ class Ground:
         return Ground(self.x, self.y, self.colour[chosen], self.u[chosen], self.grain[chosen], self.aspect)
 
     def rgb(self, red: float, green: float, blue: float) -> Tensor:
-        return torch.tensor([red, green, blue], dtype=torch.float32, device=self.u.device).view(1, 3, 1, 1)
+        return rgb_of(red, green, blue, self.u.device)
 
     def pick(self, index: int) -> Tensor:
         """Uniform number `index`, (n, 1, 1, 1)."""
@@ -72,17 +89,26 @@ class Ground:
         """1 where a distance (in heights) is above 0, sharp to the pixel."""
         return (distance * self.y.shape[2] + 0.5).clamp(0, 1)
 
-    def dice(self, column: Tensor, row: Tensor, salt: int) -> Tensor:
-        """A uniform number for each cell of whole-numbered column and row, the same on every device."""
-        seed = (self.pick(7) * 65536).long() + 7919 * salt
-        mixed = (column.long() * 374761393 + row.long() * 668265263 + seed * 97531) & 0x7FFFFFFF
+    @cached_property
+    def seed(self) -> Tensor:
+        """A whole number for each row, (n, 1, 1, 1)."""
+        return (self.pick(7) * 65536).long() * 97531
+
+    def dice(self, column: Tensor, row: Tensor, salt: int, count: int = 1) -> Tensor:
+        """Uniform numbers for each cell of whole-numbered column and row, the same on every device.
+
+        (n, count, h, w): those of the salts from `salt` on.
+        """
+        salts = torch.arange(salt, salt + count, device=self.u.device).view(1, -1, 1, 1) if count > 1 else salt
+        mixed = column.long() * 374761393 + row.long() * 668265263 + (self.seed + salts * (7919 * 97531))
+        mixed = mixed & 0x7FFFFFFF
         mixed = ((mixed ^ (mixed >> 13)) * 1274126177) & 0x7FFFFFFF
         return ((mixed ^ (mixed >> 16)) & 0xFFFF).float() / 65536
 
     def noise(self, rows: int, across: int, salt: int) -> Tensor:
         """Smooth noise in -1..1, (n, 1, h, w): `rows` cells to the height, `across` to the same length sideways."""
-        column = torch.arange(max(2, round(across * self.aspect)), device=self.u.device)[None, None, None, :]
-        row = torch.arange(rows, device=self.u.device)[None, None, :, None]
+        column = torch.arange(max(2, round(across * self.aspect)), device=self.u.device).view(1, 1, 1, -1)
+        row = torch.arange(rows, device=self.u.device).view(1, 1, -1, 1)
         cells = self.dice(column, row, salt) * 2 - 1
         return F.interpolate(cells, size=(self.y.shape[2], self.x.shape[3]), mode="bicubic")
 
@@ -92,7 +118,7 @@ class Ground:
         return min(1.0, self.aspect)
 
 
-def mix(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+def mix(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
     """a where share is 0, b where it is 1."""
     return a + (b - a) * share
 
@@ -197,16 +223,19 @@ def waves(g: Ground) -> Tensor:
     return picture
 
 
+PARTY = (
+    (0.98, 0.33, 0.40), (1.0, 0.80, 0.20), (0.25, 0.75, 0.62), (0.28, 0.52, 0.95), (1.0, 1.0, 1.0), (0.68, 0.38, 0.85)
+)  # fmt: skip
+
+
 def confetti(g: Ground) -> Tensor:
     """Paper scraps of six colours."""
     picture = g.colour * vignette(g, 0.10)
-    party = g.rgb(0, 0, 0).new_tensor(
-        [[0.98, 0.33, 0.40], [1.0, 0.80, 0.20], [0.25, 0.75, 0.62], [0.28, 0.52, 0.95], [1, 1, 1], [0.68, 0.38, 0.85]]
-    )
+    party = torch.cat([g.rgb(*paper) for paper in PARTY]).flatten(1)
     for layer, count in enumerate((6.0, 7.5)):
         across, down = (g.x - 0.5) * count + layer * 0.5, g.y * count + layer * 0.5
         column, row = torch.floor(across), torch.floor(down)
-        roll = [g.dice(column, row, 10 * layer + salt) for salt in range(5)]
+        roll = g.dice(column, row, 10 * layer, 5).chunk(5, 1)
         dx, dy = across - column - 0.3 - 0.4 * roll[0], down - row - 0.3 - 0.4 * roll[1]
         cos, sin = torch.cos(roll[2] * TURN), torch.sin(roll[2] * TURN)
         du, dv = (dx * cos + dy * sin).abs(), (dy * cos - dx * sin).abs()
@@ -363,26 +392,26 @@ def sky_blue(g: Ground) -> Tensor:
     return mix(g.rgb(0.38, 0.68, 0.96), g.rgb(0.84, 0.94, 0.99), (g.y * 1.5).clamp(0, 1))
 
 
-def cloud(g: Ground, cx: Tensor | float, cy: Tensor | float, size: Tensor | float) -> Tensor:
-    """A puffy cloud with a flat foot, `size` half wide, 0..1."""
-    puffs = ((-0.60, 0.05, 0.36, 0.22), (-0.16, -0.10, 0.42, 0.40), (0.32, -0.02, 0.42, 0.31), (0.72, 0.09, 0.30, 0.18))
-    inside = torch.zeros_like(g.grain)
-    for x, y, rx, ry in puffs:
-        inside = torch.maximum(inside, ellipse(g, cx + x * size, cy + y * size, rx * size, ry * size))
-    return inside * g.cut(cy + 0.20 * size - g.y)
+PUFFS = ((-0.60, 0.05, 0.36, 0.22), (-0.16, -0.10, 0.42, 0.40), (0.32, -0.02, 0.42, 0.31), (0.72, 0.09, 0.30, 0.18))
+
+
+def cloud(g: Ground, cx: Tensor, cy: Tensor, size: Tensor) -> Tensor:
+    """Puffy clouds with flat feet, `size` half wide, 0..1; (n, k, h, w) for centres and sizes (n, k, 1, 1)."""
+    puffs = (ellipse(g, cx + x * size, cy + y * size, rx * size, ry * size) for x, y, rx, ry in PUFFS)
+    return reduce(torch.maximum, puffs) * g.cut(cy + 0.20 * size - g.y)
 
 
 def clouds(g: Ground, picture: Tensor, count: int, high: float, low: float) -> Tensor:
     """`count` clouds strewn evenly across the picture between two heights."""
     total = max(1, round(count * g.aspect))
-    for index in range(total):
-        at = torch.full((1, 1, 1, 1), index, device=g.u.device)
-        x = 0.5 + g.aspect * ((index + 0.15 + 0.7 * g.dice(at, at, 31)) / total - 0.5)
-        y = high + (low - high) * ((index * 0.618 + g.dice(at, at, 32) * 0.3) % 1)
-        size = 0.11 + 0.07 * g.dice(at, at, 33)
-        body = cloud(g, x, y, size)
-        tone = mix(g.rgb(1, 1, 1), g.rgb(0.86, 0.92, 0.98), ((g.y - y) / size * 2 + 0.3).clamp(0, 1))
-        picture = mix(picture, tone, 0.95 * body)
+    index = torch.arange(total, dtype=torch.float64, device=g.u.device).view(1, -1, 1, 1)
+    aside, up, large = (g.dice(index, index, salt) for salt in (31, 32, 33))
+    x = 0.5 + g.aspect * (((index + 0.15).float() + 0.7 * aside) / total - 0.5)
+    y = high + (low - high) * (((index * 0.618).float() + up * 0.3) % 1)
+    size = 0.11 + 0.07 * large
+    bodies, depth = 0.95 * cloud(g, x, y, size), ((g.y - y) / size * 2 + 0.3).clamp(0, 1)
+    for body, deep in zip(bodies.chunk(total, 1), depth.chunk(total, 1), strict=True):
+        picture = mix(picture, mix(g.rgb(1, 1, 1), g.rgb(0.86, 0.92, 0.98), deep), body)
     return picture
 
 
@@ -396,28 +425,24 @@ def flakes(g: Ground, count: float, size: float, salt: int = 0, share: float = 0
     """Soft specks on a jittered grid, 0..1."""
     across, down = (g.x - 0.5) * count, g.y * count
     column, row = torch.floor(across), torch.floor(down)
-    roll = [g.dice(column, row, 40 + 3 * salt + index) for index in range(3)]
+    roll = g.dice(column, row, 40 + 3 * salt, 3).chunk(3, 1)
     dx, dy = across - column - 0.2 - 0.6 * roll[0], down - row - 0.2 - 0.6 * roll[1]
     return torch.exp(-(dx**2 + dy**2) / (2 * (size * (0.4 + roll[0])) ** 2)) * (roll[2] < share)
 
 
 def pines(g: Ground, count: float, base: float, high: float, salt: int, wide: float) -> Tensor:
-    """A row of fir trees that stand on `base`, up to `high` tall, 0..1."""
-    inside = torch.zeros_like(g.grain)
-    for offset in (0.0, 0.5):
-        across = (g.x - 0.5) * count + offset
-        column = torch.floor(across)
-        zero = torch.zeros_like(column)
-        tall = high * (0.60 + 0.40 * g.dice(column, zero, salt + int(offset * 2)))
-        dx = (across - column - 0.5 + 0.3 * (g.dice(column, zero + 1, salt) - 0.5)).abs() / count
-        part = (g.y - base + tall) / tall
-        tier = part * 4
-        half = torch.where(part > 0, tall * wide * (0.35 * (tier % 1) + 0.65 * part), -1.0)
-        stem = torch.where(part > 0.5, tall * 0.025, -1.0)
-        half = torch.where(part > 0.94, stem, half)
-        here = g.dice(column, zero + 2, salt) < 0.78
-        inside = torch.maximum(inside, here * g.cut(torch.minimum(half - dx, base + 0.02 - g.y)))
-    return inside
+    """Two rows of fir trees, one in the gaps of the other, that stand on `base`, up to `high` tall, 0..1."""
+    rows = torch.arange(2, device=g.u.device).view(1, -1, 1, 1)
+    across = (g.x - 0.5) * count + 0.5 * rows
+    column = torch.floor(across)
+    tall = high * (0.60 + 0.40 * g.dice(column, 0 * rows, salt, 2))
+    dx = (across - column - 0.5 + 0.3 * (g.dice(column, 0 * rows + 1, salt) - 0.5)).abs() / count
+    part = (g.y - base + tall) / tall
+    half = torch.where(part > 0, tall * wide * (0.35 * (part * 4 % 1) + 0.65 * part), -1.0)
+    stem = torch.where(part > 0.5, tall * 0.025, -1.0)
+    half = torch.where(part > 0.94, stem, half)
+    here = g.dice(column, 0 * rows + 2, salt) < 0.78
+    return (here * g.cut(torch.minimum(half - dx, base + 0.02 - g.y))).amax(1, keepdim=True)
 
 
 def grass(g: Ground) -> Tensor:
@@ -549,10 +574,11 @@ def underwater(g: Ground) -> Tensor:
     scene = mix(scene, g.rgb(0.06, 0.44, 0.42), weed)
     across, down = (g.x - 0.5) * 6, g.y * 6
     column, row = torch.floor(across), torch.floor(down)
-    size = 0.04 + 0.09 * g.dice(column, row, 81)
-    dx, dy = across - column - 0.25 - 0.5 * g.dice(column, row, 82), down - row - 0.25 - 0.5 * g.dice(column, row, 83)
+    roll = g.dice(column, row, 81, 4).chunk(4, 1)
+    size = 0.04 + 0.09 * roll[0]
+    dx, dy = across - column - 0.25 - 0.5 * roll[1], down - row - 0.25 - 0.5 * roll[2]
     far = (dx**2 + dy**2).sqrt()
-    here = (g.dice(column, row, 84) < 0.5).float()
+    here = (roll[3] < 0.5).float()
     ring, fill = g.cut((0.016 - (far - size).abs()) / 6), g.cut((size - far) / 6)
     return mix(scene, g.rgb(0.88, 0.98, 1.0), here * (0.75 * ring + 0.20 * fill).clamp(0, 1))
 
@@ -630,9 +656,8 @@ SAID: dict[str, tuple[str, ...]] = {
 
 def draw_backdrops(index: Tensor, ground: Ground) -> Tensor:
     """Pictures (n, 3, h, w) in 0..1; `index` (n,) into BACKDROPS. Each kind is drawn for its rows at once."""
-    out = torch.empty(index.shape[0], 3, ground.y.shape[2], ground.x.shape[3], device=index.device)
-    for at, draw in enumerate(BACKDROPS.values()):
-        chosen = (index == at).nonzero().squeeze(1)
-        if chosen.numel():
-            out[chosen] = draw(ground.rows(chosen)).clamp(0, 1)
+    out = torch.empty(index.shape[0], 3, ground.y.shape[2], ground.x.shape[3], device=ground.u.device)
+    draws = list(BACKDROPS.values())
+    for kind, rows in by_kind(index, out.device):
+        out[rows] = draws[kind](ground.rows(rows)).clamp(0, 1)
     return out

@@ -76,7 +76,7 @@ class Drawer:
     def draw(self, n: int, shape: str) -> Bank:
         scenes = sample(n, self.menu, self.generator, shape, self.cast)
         layers = self.renderer.layers(scenes)
-        drawn = apply_looks(scenes.look.to(layers.mask.device), layers)
+        drawn = apply_looks(scenes.look, layers)
         states = [drawn] if self.vae is None else [drawn, *(passed(self.vae, drawn, noise) for noise in NOISES)]
         return Bank(torch.stack([whole(state) for state in states], 1), whole(layers.mask[:, 0]))
 
@@ -94,12 +94,16 @@ def draw_banks(setup: Setup, vae: AutoencoderKL | None, deadline: float) -> list
 
 
 def batch_of(banks: list[Bank], batch: int) -> tuple[Tensor, Tensor]:
-    """Whole pictures (batch, 3, h, w) of one bank, in any states, and masks (batch, 1, h, w); mirrored, recoloured."""
+    """Whole pictures (batch, 3, h, w) of one bank, in any states, and masks (batch, 1, h, w).
+
+    Half of the batches are mirrored, half recoloured: the other half shows that a blue ground is sky.
+    """
     bank = banks[int(torch.randint(len(banks), ()))]
     m, states = bank.inputs.shape[:2]
     which = torch.randint(m, (batch,), device=bank.masks.device)
     x = bank.inputs[which, torch.randint(states, (batch,), device=bank.masks.device)]
-    x, t = x[:, torch.randperm(3).to(x.device)].float() / 255, bank.masks[which, None].float() / 255
+    x, t = x.float() / 255, bank.masks[which, None].float() / 255
+    x = x[:, torch.randperm(3).to(x.device)] if torch.rand(()) < 0.5 else x
     return (x.flip(3), t.flip(3)) if torch.rand(()) < 0.5 else (x, t)
 
 

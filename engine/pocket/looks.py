@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.pocket.backdrops import Ground, ellipse, mix, step
+from engine.pocket.backdrops import Ground, by_kind, ellipse, mix, rgb_of, step
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Layers:
 
 def luminance(rgb: Tensor) -> Tensor:
     """Rec. 601 luma, (n, 1, h, w)."""
-    return (rgb * torch.tensor([0.299, 0.587, 0.114], device=rgb.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (rgb * rgb_of(0.299, 0.587, 0.114, rgb.device)).sum(1, keepdim=True)
 
 
 def pixels(image: Tensor, length: float) -> int:
@@ -221,7 +221,7 @@ def neon(s: Layers) -> Tensor:
     g = s.ground
     own = vivid(blur(s.picture, 2), 1.8)
     tint = mix(s.rgb(1.0, 0.20, 0.75), s.rgb(0.10, 0.85, 1.0), (g.y * 1.3 - 0.15 + 0.12 * g.grain).clamp(0, 1))
-    colour = mix(own / own.amax(1, keepdim=True).clamp(min=0.2), tint, torch.tensor(0.6))
+    colour = mix(own / own.amax(1, keepdim=True).clamp(min=0.2), tint, 0.6)
     line = torch.maximum((edges(s.picture) * 2.2).clamp(0, 1), outline(s)) * (0.30 + 0.70 * grown(s.mask, 2))
     glow = 1.2 * blur(line * colour, 3) + 0.8 * blur(line * colour, 10)
     tube = line * (0.25 + 0.65 * colour)
@@ -301,7 +301,7 @@ def paper_cut(s: Layers) -> Tensor:
 def vintage(s: Layers) -> Tensor:
     """Faded warm film with grain, a light leak and dark corners."""
     g = s.ground
-    faded = mix(luminance(s.picture) * s.rgb(1.08, 0.98, 0.80), s.picture, torch.tensor(0.80))
+    faded = mix(luminance(s.picture) * s.rgb(1.08, 0.98, 0.80), s.picture, 0.80)
     film = s.rgb(0.21, 0.16, 0.15) + faded * s.rgb(0.82, 0.78, 0.66)
     corner = ((g.x - 0.5) / g.aspect) ** 2 + (g.y - 0.5) ** 2
     side = (g.x - 0.5) / g.aspect + 0.5
@@ -328,7 +328,7 @@ def halftone(s: Layers) -> Tensor:
     ink = 1 - luminance(calm) * 0.92
     deep = vivid(calm, 1.3) * 0.82
     dots = dot_screen(s, ink * 0.95, 7)
-    return mix(mix(s.rgb(1, 0.98, 0.92), calm, torch.tensor(0.22)), deep, dots)
+    return mix(mix(s.rgb(1, 0.98, 0.92), calm, 0.22), deep, dots)
 
 
 def blueprint(s: Layers) -> Tensor:
@@ -348,20 +348,14 @@ def cells(s: Layers, count: float, jitter: float, salt: int) -> tuple[Tensor, Te
     is from its piece's edge (all in heights), and a number of the piece."""
     g, side = s.ground, 256 * s.unit / count
     across, down = (g.x - 0.5) / side, (g.y - 0.5) / side
-    column, row = torch.floor(across), torch.floor(down)
-    near = torch.full_like(g.grain, torch.inf)
-    after, px, py, number = near, torch.zeros_like(near), torch.zeros_like(near), torch.zeros_like(near)
-    for right in (-1, 0, 1):
-        for lower in (-1, 0, 1):
-            c, r = column + right, row + lower
-            roll = g.dice(c, r, salt)
-            x = c + 0.5 + jitter * (roll - 0.5)
-            y = r + 0.5 + jitter * (g.dice(c, r, salt + 1) - 0.5)
-            far = ((across - x) ** 2 + (down - y) ** 2).sqrt()
-            first = far < near
-            after = torch.where(first, near, torch.minimum(after, far))
-            near = torch.where(first, far, near)
-            px, py, number = torch.where(first, x, px), torch.where(first, y, py), torch.where(first, roll, number)
+    nine = torch.arange(9, device=g.u.device).view(1, 9, 1, 1)
+    column, row = torch.floor(across) + nine // 3 - 1, torch.floor(down) + nine % 3 - 1
+    roll, other = (g.dice(column, row, salt + index) for index in (0, 1))
+    x, y = column + 0.5 + jitter * (roll - 0.5), row + 0.5 + jitter * (other - 0.5)
+    far = ((across - x) ** 2 + (down - y) ** 2).sqrt()
+    near, at = far.min(1, keepdim=True)
+    after = far.scatter(1, at, torch.inf).amin(1, keepdim=True)
+    px, py, number = (value.expand_as(far).gather(1, at) for value in (x, y, roll))
     return px * side + 0.5, py * side + 0.5, (after - near) / 2 * side, number
 
 
@@ -410,7 +404,7 @@ def cross_stitch(s: Layers) -> Tensor:
     slope, other = (across - down).abs() * 0.7071, (across + down).abs() * 0.7071
     upper = g.cut(torch.minimum(0.17 - slope, inside) / rows)
     lower = g.cut(torch.minimum(0.17 - other, inside) / rows)
-    cloth = mix(s.rgb(0.95, 0.92, 0.86), thread * 0.85, torch.tensor(0.25))
+    cloth = mix(s.rgb(0.95, 0.92, 0.86), thread * 0.85, 0.25)
     under = mix(cloth, thread * (0.86 - 0.6 * other), lower)
     return mix(under, thread * (1.08 - 0.8 * slope), upper)
 
@@ -487,14 +481,13 @@ COLOURLESS = ("line drawing", "silhouette", "duotone", "neon", "pencil sketch", 
 GROUNDLESS = ("line drawing", "duotone", "neon", "pencil sketch", "chalkboard", "blueprint", "risograph", *BRANDS)
 NOWHERE = ("line drawing", "neon", "chalkboard", "blueprint", *BRANDS)
 
-LOOKS = {"none": None} | STYLES | HELD_OUT_STYLES | BRANDS
+LOOKS: dict[str, Filter | None] = {"none": None} | STYLES | HELD_OUT_STYLES | BRANDS
 
 
 def apply_looks(look: Tensor, layers: Layers) -> Tensor:
     """The finished pictures, (n, 3, h, w) in 0..1; `look` (n,) indexes LOOKS."""
-    out = layers.picture.clone()
-    for index, draw in enumerate(LOOKS.values()):
-        chosen = (look == index).nonzero().squeeze(1)
-        if draw is not None and chosen.numel():
-            out[chosen] = draw(layers.rows(chosen)).clamp(0, 1)
+    out, draws = layers.picture.clone(), list(LOOKS.values())
+    for kind, rows in by_kind(look, out.device):
+        if draw := draws[kind]:
+            out[rows] = draw(layers.rows(rows)).clamp(0, 1)
     return out

@@ -17,6 +17,7 @@ from engine.pocket.scenes import BUCKETS, SIZE, Cast, Menu, Scenes, new_cast
 from engine.pocket.sprites import listed
 
 LARGEST_SPRITE = 640  # px
+LEVELS = 4  # of cells: whole, halved, …
 FLOATING = ("sky", "space", "underwater")  # nothing casts a shadow there
 
 
@@ -41,7 +42,7 @@ class Renderer:
     @torch.no_grad()
     def draw(self, scenes: Scenes) -> Tensor:
         """Pictures (n, 3, h, w) in 0..1 on the renderer's device."""
-        return apply_looks(scenes.look.to(self.device), self.layers(scenes))
+        return apply_looks(scenes.look, self.layers(scenes))
 
     @torch.no_grad()
     def layers(self, scenes: Scenes) -> Layers:
@@ -50,31 +51,30 @@ class Renderer:
         colour = palette(self.device)[scenes.colour.to(self.device)][:, :, None, None]
         u = scenes.u.to(self.device)[:, :, None, None]
         ground = Ground.of((height, width), colour, u, scenes.grain.to(self.device))
-        backdrop = draw_backdrops(scenes.background.to(self.device), ground)
+        backdrop = draw_backdrops(scenes.background, ground)
         stack = [backdrop, backdrop.clone(), torch.zeros_like(backdrop[:, :1])]
         for slot in (1, 0):
-            self.put_glyphs(stack, scenes, slot)
-            self.put_figures(stack, scenes, slot)
+            self.put(stack, scenes, slot)
         return Layers(stack[0].clamp(0, 1), stack[1], stack[2], ground)
 
-    def put_glyphs(self, stack: list[Tensor], scenes: Scenes, slot: int) -> None:
-        rows = (kind_of(scenes.noun[:, slot]) == 0).nonzero().squeeze(1)
-        if not len(rows):
-            return
-        cell_of = torch.tensor([atlas().cell.get(noun, 0) for noun in nouns()])
-        cell = cell_of[scenes.noun[rows, slot]].to(self.device)
-        stamp = tinted(self.cells[cell].float() / 255, scenes.tint[rows, slot].to(self.device))
-        stamp = torch.cat([stamp, torch.zeros_like(stamp[:, :1])], 1)
-        self.put(stack, scenes, slot, rows, stamp, "glyph")
+    def stamps(self, scenes: Scenes, slot: int) -> tuple[Tensor, Tensor]:
+        """Which scenes have a thing in the slot, (m,), sort by sort, and its sprites (m, 5, c, c)."""
+        kind = kind_of(scenes.noun[:, slot])
+        glyphs, *others = ((kind == sort).nonzero().squeeze(1) for sort in range(len(SORTS)))
+        parts = [self.glyphs(scenes.noun[glyphs, slot], scenes.tint[glyphs, slot])]
+        parts += [self.figures(scenes, scenes.row[rows, slot], sort) for sort, rows in enumerate(others, 1)]
+        return torch.cat([glyphs, *others]), torch.cat(parts)
 
-    def put_figures(self, stack: list[Tensor], scenes: Scenes, slot: int) -> None:
-        for kind, name in ((1, "product"), (2, "character")):
-            rows = (kind_of(scenes.noun[:, slot]) == kind).nonzero().squeeze(1)
-            if len(rows):
-                self.put(stack, scenes, slot, rows, self.figures(scenes, scenes.row[rows, slot], kind), name)
+    def glyphs(self, noun: Tensor, tint: Tensor) -> Tensor:
+        """Sprites (m, 5, c, c) of glyphs in their tints, without shadows."""
+        cell_of = torch.tensor([atlas().cell.get(name, 0) for name in nouns()])
+        stamp = tinted(self.cells[cell_of[noun].to(self.device)].float() / 255, tint.to(self.device))
+        return F.pad(stamp, (0, 0, 0, 0, 0, 1))
 
     def figures(self, scenes: Scenes, row: Tensor, kind: int) -> Tensor:
         """Sprites (m, 5, c, c) of rows of the cast, from the bank or drawn now: premultiplied colour, alpha, shadow."""
+        if not len(row):
+            return torch.empty(0, 5, *self.cells.shape[2:], device=self.device)
         if self.bank is not None and scenes.cast is self.cast:
             return self.bank[kind - 1][row.to(self.device)].float() / 255
         distinct = sorted(set[int](listed(row)))
@@ -90,27 +90,32 @@ class Renderer:
             sprite = draw_characters(cast.characters[rows], size, self.device)
         return torch.cat([sprite.rgb * sprite.alpha, sprite.alpha, sprite.shadow], 1)
 
-    def put(self, stack: list[Tensor], scenes: Scenes, slot: int, rows: Tensor, stamp: Tensor, sort: str) -> None:
-        """Paste a thing's instances on (picture, backdrop, mask) of the chosen scenes, with their shadows."""
-        ink = bottoms(stamp).cpu()
-        dry = torch.tensor([name in FLOATING for name in BACKDROPS])[scenes.background[rows]]
-        dry |= scenes.count[rows] == 0
-        floor = torch.tensor([name in HORIZON for name in BACKDROPS])[scenes.background[rows]]
-        for place in placements(scenes, slot, rows, ink, sort):
-            mine, at = place.rows.to(self.device), rows[place.rows].to(self.device)
-            x, y, scale, turn = (value.to(self.device) for value in place[1:])
-            size = tuple(stack[0].shape[-2:])
-            tiles = (scenes.count[rows[place.rows]] == 0).to(self.device)
-            flat = place_cells(stamp[mine], (x, y, scale, turn), size, tiles)
-            shade = flat[:, 4:] * (~dry[place.rows]).float().to(self.device)[:, None, None, None]
-            if sort == "glyph":
-                lies = 0.42 * (floor & ~dry)[place.rows].float().to(self.device)[:, None, None, None]
-                foot = y + scale * (ink[place.rows].to(self.device) - 0.5)
-                shade = contact(size, x, foot, scale) * lies
-            over, light = 1 - flat[:, 3:4], 1 - shade
-            stack[0][at] = stack[0][at] * light * over + flat[:, :3]
+    def put(self, stack: list[Tensor], scenes: Scenes, slot: int) -> None:
+        """Paste the things of a slot on (picture, backdrop, mask), with their shadows.
+
+        A GPU waits for each answer and each number sent: what is where is found on the CPU, and goes over at once.
+        """
+        rows, stamp = self.stamps(scenes, slot)
+        if not len(rows):
+            return
+        ink, size = bottoms(stamp).cpu(), tuple(stack[0].shape[-2:])
+        ground, tiled = scenes.background[rows], scenes.count[rows] == 0
+        casts = ~(torch.tensor([name in FLOATING for name in BACKDROPS])[ground] | tiled)
+        flat = (kind_of(scenes.noun[rows, slot]) == 0) & torch.tensor([name in HORIZON for name in BACKDROPS])[ground]
+        for place in placements(scenes, slot, rows, ink):
+            level = levels(stamp.shape[-1], place.scale * size[0])
+            counts = [int((level == step).sum()) for step in range(LEVELS)]
+            which, x, y, scale, turn = (value[level.argsort(stable=True)] for value in place)
+            foot, touches = y + scale * (ink[which] - 0.5), 0.42 * (flat & casts)[which]
+            numbers = torch.stack([x, y, scale, turn, tiled[which], casts[which], foot, touches]).to(self.device)
+            mine, at = torch.stack([which, rows[which]]).to(self.device)
+            laid = place_cells(stamp[mine], counts, numbers[:5], size)
+            x, _, scale, _, _, own, foot, touches = numbers[:, :, None, None, None]
+            shade = laid[:, 4:] * own + contact(size, x, foot, scale) * touches
+            over, light = 1 - laid[:, 3:4], 1 - shade
+            stack[0][at] = stack[0][at] * light * over + laid[:, :3]
             stack[1][at] = stack[1][at] * light
-            stack[2][at] = stack[2][at] * over + flat[:, 3:4]
+            stack[2][at] = stack[2][at] * over + laid[:, 3:4]
 
 
 def fill_bank(
@@ -152,46 +157,43 @@ def tinted(stamp: Tensor, tint: Tensor) -> Tensor:
 
 
 def bottoms(stamp: Tensor) -> Tensor:
-    """Where the ink of each sprite ends, (m,), as a part of its cell; measured in 128ths, so that scale is no matter."""
+    """Where the ink of each sprite ends, (m,), as a part of its cell; in 128ths, so that scale is no matter."""
     rows = (F.adaptive_avg_pool2d(stamp[:, 3:4], 128)[:, 0].amax(2) > 0.3).float()
     return (rows * torch.arange(1, rows.shape[1] + 1, device=rows.device)).amax(1) / rows.shape[1]
 
 
 def contact(size: tuple[int, ...], x: Tensor, foot: Tensor, scale: Tensor) -> Tensor:
-    """A soft contact shadow under a flat thing, (m, 1, h, w)."""
+    """A soft contact shadow under a flat thing, (m, 1, h, w); x, foot and scale (m, 1, 1, 1)."""
     height, width = size
     line_y = ((torch.arange(height, device=x.device) + 0.5) / height)[None, None, :, None]
     line_x = ((torch.arange(width, device=x.device) + 0.5 - width / 2) / height + 0.5)[None, None, None, :]
-    x, foot, scale = (value[:, None, None, None] for value in (x, foot, scale))
     return torch.exp(-(((line_x - x) / (0.34 * scale)) ** 2) - ((line_y - foot) / (0.055 * scale)) ** 2)
 
 
-def place_cells(stamp: Tensor, at: tuple[Tensor, ...], size: tuple[int, ...], tiles: Tensor) -> Tensor:
-    """Cells (m, c, s, s) → (m, c, h, w), centred on (x, y), `scale` heights wide, turned; `tiles` (m,) repeat for ever.
+def levels(side: int, wide: Tensor) -> Tensor:
+    """How often a cell of so many pixels is halved before it becomes `wide` (m,) pixels, so that it does not alias."""
+    return torch.log2(side / wide).floor().clamp(0, LEVELS - 1).long()
 
-    A cell that shrinks is averaged first, so that it does not alias.
+
+def place_cells(stamp: Tensor, counts: list[int], at: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Cells (m, c, s, s) → (m, c, h, w). The first counts[0] are not halved, the next counts[1] are once, and so on.
+
+    `at` (5, m): they are centred on (x, y), `scale` heights wide, turned; where the fifth is 1 they repeat for ever.
     """
-    x, y, scale, turn = at
+    x, y, scale, turn, tiled = at[:, :, None, None]
     height, width = size
     line_y = (torch.arange(height, device=x.device) + 0.5) / height
     line_x = (torch.arange(width, device=x.device) + 0.5 - width / 2) / height + 0.5
-    dx, dy = line_x[None, None, :] - x[:, None, None], line_y[None, :, None] - y[:, None, None]
-    cos, sin, scale3 = torch.cos(turn)[:, None, None], torch.sin(turn)[:, None, None], scale[:, None, None]
-    u, v = (cos * dx + sin * dy) / scale3, (cos * dy - sin * dx) / scale3
-    if bool(tiles.any()):
-        row = torch.floor(v + 0.5)
-        shifted = u + 0.5 * (row % 2)
-        u = (
-            torch.where(tiles[:, None, None], (shifted + 0.5) % 1 - 0.5, u)
-            * torch.where(tiles, 1.18, 1.0)[:, None, None]
-        )
-        v = torch.where(tiles[:, None, None], (v + 0.5) % 1 - 0.5, v) * torch.where(tiles, 1.18, 1.0)[:, None, None]
+    dx, dy = line_x[None, None, :] - x, line_y[None, :, None] - y
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    u, v = (cos * dx + sin * dy) / scale, (cos * dy - sin * dx) / scale
+    shifted = u + 0.5 * (torch.floor(v + 0.5) % 2)
+    u = torch.where(tiled > 0, ((shifted + 0.5) % 1 - 0.5) * 1.18, u)
+    v = torch.where(tiled > 0, ((v + 0.5) % 1 - 0.5) * 1.18, v)
     grid = torch.stack([u * 2, v * 2], -1)
-    out = torch.empty(len(stamp), stamp.shape[1], height, width, device=stamp.device)
-    level = torch.log2(stamp.shape[-1] / (scale * height)).floor().clamp(0, 3).long()
-    for step in range(4):
-        mine = (level == step).nonzero().squeeze(1)
-        if len(mine):
-            cells = F.avg_pool2d(stamp[mine], 2**step) if step else stamp[mine]
-            out[mine] = F.grid_sample(cells, grid[mine], mode="bicubic", align_corners=False)
-    return out.clamp(0, 1)
+    parts: list[Tensor] = []
+    for step, (cells, where) in enumerate(zip(torch.split(stamp, counts), torch.split(grid, counts), strict=True)):
+        if len(cells):
+            cells = F.avg_pool2d(cells, 2**step) if step else cells
+            parts.append(F.grid_sample(cells, where, mode="bicubic", align_corners=False))
+    return torch.cat(parts).clamp(0, 1)

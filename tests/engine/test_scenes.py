@@ -125,7 +125,7 @@ def test_the_left_one_is_on_the_left_and_the_upper_one_above() -> None:
     x, y = (torch.zeros(300, 2) for _ in range(2))
     ink = torch.full((300,), 0.98)
     for slot in (0, 1):
-        for place in placements(scenes, slot, torch.arange(300), ink, "glyph"):
+        for place in placements(scenes, slot, torch.arange(300), ink):
             x[place.rows, slot], y[place.rows, slot] = place.x, place.y
     beside, above = scenes.relation == 1, scenes.relation == 2
     assert beside.sum() > 100 and above.sum() > 25
