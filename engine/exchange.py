@@ -236,7 +236,7 @@ def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
         "rank": arrival.file.rank,
         "alpha": alphas.most_common(1)[0][0],
         "licence": licence,
-        "commercial": licence.lower() in PERMISSIVE,
+        "commercial": _line(arrival.wish.licence).lower() in PERMISSIVE,  # by the word of a person, not of a file
         "weight": DEFAULT_WEIGHTS.get(kind, 1.0) if told.weight is None else told.weight,
         "summary": told.summary,
         "steps": told.steps,

@@ -19,9 +19,9 @@ STRONGER = 1.1
 WEIGHTS = (0.0, 4.0)
 SETTINGS = ("seed", "steps", "strength", "size", "weight", "n", "count", "pictures", "guidance", "cfg")
 
-_MARK = re.compile(r"\\[\\()\[\]]|[(\[\]]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\)")
+_MARK = re.compile(r"\\[\\()\[\]]|[(\[\]]|:\s*([+-]?(?:\d{1,9}\.?\d{0,9}|\.\d{1,9}))\s*\)|\)")
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
-_EXPLICIT = re.compile(r"(?<!\\)\(([^()\[\]:\\]+):\s*(\d+\.?\d*|\.\d+)\s*\)")
+_EXPLICIT = re.compile(r"(?<!\\)\(([^()\[\]:\\]+):\s*(\d{1,9}\.?\d{0,9}|\.\d{1,9})\s*\)")
 _CLOSES = {")": "(", "]": "["}
 
 

@@ -116,7 +116,10 @@ class _Chooser:
         low = int(several[1]) if several else 1
         high = int(several[2] or low) if several else 1
         count = min(low, high) + int(self._dice.random() * (abs(high - low) + 1)) if low != high else low
-        return join.join(self.text(option, depth) for option in self._pick(options, count))
+        chosen = [self.text(option, depth) for option in self._pick(options, count)]
+        if sum(map(len, chosen)) + len(join) * len(chosen) > MAX_CHARACTERS:
+            raise Invalid("prompt", "its choices come to too much", f"Keep it under {MAX_CHARACTERS:,} characters.")
+        return join.join(chosen)
 
     def _pick(self, options: list[str], count: int) -> list[str]:
         """`count` of them, none twice, in the order in which they were drawn; each as often as its weight says."""

@@ -22,6 +22,7 @@ MOST_HOPS = 5
 WAIT = aiohttp.ClientTimeout(total=3_600, connect=20, sock_read=60)
 REDIRECTS = (301, 302, 303, 307, 308)
 NAMED = re.compile(r"""filename="?([^";]+)"?""", re.IGNORECASE)
+GLOBAL = ipaddress.ip_network("2000::/3")  # what is given out of IPv6 (RFC 4291); elsewhere lie ways into IPv4
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -74,6 +75,8 @@ def is_public(address: str) -> bool:
     except ValueError:
         return False
     inner = getattr(said, "ipv4_mapped", None) or getattr(said, "sixtofour", None)
+    if said.version == 6 and inner is None and said not in GLOBAL:
+        return False
     return said.is_global and not said.is_multicast and (inner is None or is_public(str(inner)))
 
 
@@ -117,6 +120,8 @@ def _checked(url: str, is_allowed: Callable[[str], bool]) -> str:
         host, parts = "", None
     if parts is None or not host:
         raise Invalid("address", "it names no server", "Copy the address of the file, which begins with https://.")
+    if not re.fullmatch(r"[a-z0-9.:_-]+", host):  # a client would make a plain address of "①27。0。0。1"
+        raise Invalid("address", "its server's name has other letters than a-z", "Give the name as it is looked up.")
     if parts.scheme != "https":
         raise Invalid("address", f"it begins with {parts.scheme[:20]}://", "Only https:// is fetched.")
     if parts.username is not None or parts.password is not None:

@@ -84,7 +84,7 @@ def add_file(file: Path, name: str, wanted: Wanted, home: Path, single: Path = S
     header = read_header(file)
     layout = recognise(header, file.name, layouts(single))
     predicts = prediction(header, file.name, layout, wanted.prediction)
-    configs = {part: _config(layout.folder / f"{part}.json") for part in (*layout.parts, "scheduler")}
+    configs = {part: read_config(layout.folder / f"{part}.json") for part in (*layout.parts, "scheduler")}
     installed = tuple(bases.find(one, home).folder for one in bases.names(home))
     words = find_words(int(configs["text_encoder"]["vocab_size"]), wanted.tokenizer, installed)
     check_room(home, header.size)
@@ -104,7 +104,7 @@ def add_file(file: Path, name: str, wanted: Wanted, home: Path, single: Path = S
 
 def add_folder(folder: Path, name: str, wanted: Wanted, home: Path, terms: Terms | None = None) -> Base:
     """A folder in diffusers' layout, copied (linked where the disk can) under plain names. Raises `Invalid`."""
-    family = family_of(_config(folder / "model_index.json"), folder.name)
+    family = family_of(read_config(folder / "model_index.json"), folder.name)
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     files = chosen(names, family, folder.name, half=False)
     _check_latents(folder)
@@ -205,9 +205,12 @@ def _convert(file: Path, folder: Path) -> None:
 
 def _sizes(folder: Path, family: Family) -> dict[str, Any]:
     """Its native size from its configuration; the rest as its layout has it, where that has the same size."""
-    unet, vae = _config(folder / "unet" / "config.json"), _config(folder / "vae" / "config.json")
-    scale = 2 ** (len(vae["block_out_channels"]) - 1)
-    native = int(unet.get("sample_size") or 64) * scale
+    unet, vae = read_config(folder / "unet" / "config.json"), read_config(folder / "vae" / "config.json")
+    widths, side = vae.get("block_out_channels"), unet.get("sample_size") or 64
+    if not isinstance(widths, list) or not 1 <= len(cast(list[Any], widths)) <= 8 or side not in range(8, 513):
+        raise Invalid(folder.name, "its configuration says no size that a picture could have", "Get it anew.")
+    scale = 2 ** (len(cast(list[Any], widths)) - 1)
+    native = side * scale
     near = min((one for one in layouts() if one.family == family), key=lambda one: abs(one.size.native - native))
     plain = {"native": native, "multiple": scale * 8, "min": max(native // 2, scale * 8), "max": native * 2}
     size = near.size.model_dump(exclude_defaults=True) if near.size.native == native else plain
@@ -215,7 +218,7 @@ def _sizes(folder: Path, family: Family) -> dict[str, Any]:
 
 
 def _check_latents(folder: Path) -> None:
-    unet, vae = _config(folder / "unet" / "config.json"), _config(folder / "vae" / "config.json")
+    unet, vae = read_config(folder / "unet" / "config.json"), read_config(folder / "vae" / "config.json")
     takes, gives = unet.get("in_channels"), vae.get("latent_channels")
     if takes != gives:
         why = f"its UNet takes {takes} channels where its autoencoder gives {gives}: an inpainting or editing model"
@@ -252,7 +255,8 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A component's configuration, bounded. Raises `Invalid`."""
     try:
         said = json.loads(read_bounded(path, MAX_CONFIG))
     except FileNotFoundError:

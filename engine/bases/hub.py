@@ -5,7 +5,6 @@ HOME/bases/.new until all of it has, so that a second try goes on where the firs
 """
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable, Generator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.bases import Base
-from engine.bases.adding import NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, family_of, free_name
+from engine.bases.adding import NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, family_of, free_name, read_config
 from engine.errors import Gated, Invalid, Unreachable
 from engine.files import writing
 
@@ -58,6 +57,8 @@ def ask(repo: str) -> Offer:
     licence = ", ".join(names) if isinstance(names, list) else str(names or UNKNOWN)  # pyright: ignore
     files = {str(file.rfilename): int(file.size or 0) for file in info.siblings or ()}
     hashes = {str(f.rfilename): str(f.lfs.sha256) for f in info.siblings or () if f.lfs}
+    if not re.fullmatch(r"[0-9a-f]{40}", str(info.sha)):  # it becomes part of a path
+        raise Invalid(repo, "the hub names no commit of it", "Check HF_ENDPOINT, which is asked in the hub's place.")
     return Offer(repo, str(info.sha), licence, page, files, hashes)
 
 
@@ -73,7 +74,7 @@ def get(offer: Offer, wanted: Wanted, home: Path, note: Note) -> Base:
     folder = home / "bases" / NEW / f"{offer.repo.replace('/', '--')}-{offer.commit[:12]}"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    family = family_of(json.loads(_fetched(offer, INDEX, folder).read_bytes()), offer.repo)
+    family = family_of(_index(offer, folder), offer.repo)
     files = chosen(offer.files, family, offer.repo, half=True)
     missing = [file for file in files if not (folder / file).exists()]
     check_room(home, sum(offer.files[file] for file in missing))
@@ -86,6 +87,16 @@ def get(offer: Offer, wanted: Wanted, home: Path, note: Note) -> Base:
     with writing(folder):
         shutil.rmtree(folder)
     return base
+
+
+def _index(offer: Offer, folder: Path) -> dict[str, Any]:
+    """What the model is made of; a page in its place is not kept, so that the next try asks anew."""
+    file = _fetched(offer, INDEX, folder)
+    try:
+        return read_config(file)
+    except Invalid:
+        file.unlink()
+        raise
 
 
 def _fetched(offer: Offer, file: str, folder: Path) -> Path:

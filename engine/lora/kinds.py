@@ -15,6 +15,7 @@ from engine.lora.container import Refused, short
 
 MAX_RANK = 1_024
 MAX_VALUE = 1e4  # of a factor, with α/r in it: trained ones stay below 100, and larger ones overflow
+MAX_KERNEL = 7  # of a convolution: a Tucker core makes so many times squared of what its file holds
 MAX_WEIGHTS = 2**27  # of one layer: FLUX.1's largest has 66 million
 
 Array = NDArray[np.float32]
@@ -111,7 +112,9 @@ def _lora(layer: str, parts: dict[str, Array], own: Array | None, alpha: Alpha) 
     if mid is not None:
         if mid.ndim != 4 or mid.shape[:2] != (rank, rank) or down.shape[2:] != (1, 1):
             raise Refused(f"{layer} has a Tucker core of shape {mid.shape} between halves of rank {rank}")
+        _check_unfolded(layer, mid, rank, down.shape[1])
         down = folded(mid, down)
+    _check_scale(layer, scale)
     if max(_largest(down), _largest(up) * max(abs(scale), 1)) > MAX_VALUE:
         raise Refused(f"{layer} holds values beyond ±{MAX_VALUE:,.0f}, which no training arrives at")
     return Factors(down, up, scale * rank)
@@ -206,6 +209,16 @@ def _whole_or_pair(layer: str, parts: Mapping[str, Array], key: str) -> tuple[Ar
 def _check_core(layer: str, core: Array, a: Array, b: Array) -> None:
     if core.ndim != 4 or b.ndim != 2 or core.shape[:2] != (a.shape[0], b.shape[0]):
         raise Refused(f"{layer} has a Tucker core of shape {core.shape} for factors {a.shape} and {b.shape}")
+    _rank(layer, core.shape[0], core.shape[0])
+    _rank(layer, core.shape[1], core.shape[1])
+    _check_unfolded(layer, core, a.shape[1], max(core.shape[1], b.shape[1]))
+
+
+def _check_unfolded(layer: str, core: Array, high: int, wide: int) -> None:
+    """Before a core is multiplied out, as a file of megabytes could become hundreds of gigabytes."""
+    kernel = core.shape[2:]
+    if max(kernel) > MAX_KERNEL or high * wide * kernel[0] * kernel[1] > MAX_WEIGHTS:
+        raise Refused(f"{layer} has a Tucker core of shape {core.shape}, which no convolution has")
 
 
 def _rank(layer: str, one: int, other: int) -> int:

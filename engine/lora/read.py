@@ -156,7 +156,7 @@ class _Alphas(NamedTuple):
                 pattern: Mapping[str, Any] = said.get(f"{model}.alpha_pattern") or {}
                 for value in pattern.values():
                     _number(value)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
             raise Refused("its lora_adapter_metadata is not as diffusers writes it") from None
         return cls(said)
 

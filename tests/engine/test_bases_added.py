@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from engine import bases
-from engine.bases import adding, memory
+from engine.bases import adding, hub, memory
 from engine.bases.adding import Wanted
 from engine.bases.header import read_header
 from engine.bases.layouts import SINGLE, layouts, prediction, recognise
@@ -365,3 +366,14 @@ def test_the_names_here_are_the_original_ones() -> None:
         "output_blocks.1.1.norm.weight",
     ]  # fmt: skip
     assert TOKENS == 514
+
+
+@pytest.mark.parametrize("sha", ["/../../../..", "", "main", "A" * 40])
+def test_a_hub_that_names_no_commit_is_not_followed(sha: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit becomes a part of a path, which is removed at the end."""
+    import huggingface_hub
+
+    info = SimpleNamespace(card_data={}, siblings=[], sha=sha)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
+    with pytest.raises(Invalid, match="names no commit"):
+        hub.ask("owner/name")

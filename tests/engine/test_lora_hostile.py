@@ -77,11 +77,26 @@ def bombs() -> Iterator[bytes]:
         {f"lora_unet_{i}.diff": one | {"data_offsets": [2 * i, 2 * i + 2]} for i in range(MAX_TENSORS + 1)},
         b"\0\0" * (MAX_TENSORS + 1),
     )
+
+
+def swollen() -> Iterator[bytes]:
+    """Small files that become enormous when they are multiplied out."""
     for w1, w2 in itertools.product((4_000, 60_000), (4_000, 60_000)):  # small factors, an enormous product
         parts = {"lokr_w1": np.ones((w1, 1), np.float16), "lokr_w2": np.ones((1, w2), np.float16)}
         yield save({f"lora_unet_conv_in.{part}": tensor for part, tensor in parts.items()})
         parts = {f"hada_w{n}_{x}": np.ones((w1, 1) if x == "a" else (1, w2), np.float16) for n in (1, 2) for x in "ab"}
         yield save({f"lora_unet_conv_in.{part}": tensor for part, tensor in parts.items()})
+    for kernel in (8, 1_024):  # a core that is small, and what it is multiplied out to is not
+        shapes = {"lora_down.weight": (1, 65_536, 1, 1), "lora_up.weight": (1, 1, 1, 1)}
+        shapes |= {"lora_mid.weight": (1, 1, kernel, kernel)}
+        yield save({f"lora_unet_conv_in.{part}": np.ones(shape, np.float16) for part, shape in shapes.items()})
+        shapes = {"lokr_w1": (1, 1), "lokr_w2_a": (1, 65_536), "lokr_w2_b": (1_024, 1)}
+        shapes |= {"lokr_t2": (1, 1_024, kernel, kernel)}
+        yield save({f"lora_unet_conv_in.{part}": np.ones(shape, np.float16) for part, shape in shapes.items()})
+    for alpha in ("1e300", "1" + "0" * 400):
+        said = {"lora_adapter_metadata": f'{{"unet.lora_alpha": {alpha}}}'}
+        parts = {"lora_A": np.ones((1, 4), np.float16), "lora_B": np.zeros((4, 1), np.float16)}
+        yield save({f"unet.conv_in.{part}.weight": tensor for part, tensor in parts.items()}, said)
     for rank in (1_025, 2_000, 60_000):
         parts = {"down": np.ones((rank, 1), np.float16), "up": np.ones((1, rank), np.float16)}
         yield save({f"lora_unet_conv_in.lora_{part}.weight": tensor for part, tensor in parts.items()})
@@ -112,7 +127,7 @@ def zoo() -> Tiny:
 
 
 def hostile(zoo: Tiny) -> list[bytes]:
-    files = [*pickles(), *bombs()]
+    files = [*pickles(), *bombs(), *swollen()]
     for kind in LYCORIS:
         files += broken(written(zoo, DIALECT, kind).data)
     other = tiny("sdxl")
@@ -142,7 +157,7 @@ def test_none_of_500_hostile_files_is_loaded_or_run_and_the_base_is_untouched(zo
 
 
 def test_inspecting_and_reading_as_an_embedding_run_nothing_and_survive_them_too() -> None:
-    for data in (*pickles(), *bombs()):
+    for data in (*pickles(), *bombs(), *swollen()):
         with suppress(BadLoraFile):
             assert read_embedding(data, "given") is None
         with suppress(BadLoraFile):

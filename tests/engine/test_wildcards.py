@@ -141,3 +141,8 @@ def test_a_wildcard_leads_to_no_other_file(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as refused:
         wildcards(tmp_path)("none")
     assert str(tmp_path) not in str(refused.value)
+
+
+def test_choices_that_come_to_too_much_are_refused() -> None:
+    with pytest.raises(Invalid, match="come to too much"):
+        resolved("{999$$" + "s" * 4_000 + "$$" + "a|" * 1_500 + "a}", 1)

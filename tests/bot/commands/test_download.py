@@ -22,7 +22,8 @@ def test_what_anyone_reaches_is_public(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
-     "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "", "x"],
+     "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "::ffff:127.0.0.1", "2002:7f00:1::",
+     "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "fec0::1", "::7f00:1", "::ffff:0:7f00:1", "", "x"],
 )  # fmt: skip
 def test_what_only_we_reach_is_not(address: str) -> None:
     assert not is_public(address)
@@ -38,6 +39,9 @@ def test_what_only_we_reach_is_not(address: str) -> None:
         ("https://[::ffff:10.0.0.1]/x", "on this machine"),
         ("https://192.168.0.1:8443/x", "on this machine"),
         ("https://me:secret@example.com/x", "a name or a password"),
+        ("https://127。0。0。1/x", "other letters"),
+        ("https://①27.0.0.1/x", "other letters"),
+        ("https://%31%32%37.0.0.1/x", "other letters"),
         ("https://", "names no server"),
         ("https://[/x", "names no server"),
         ("https://example.com:99999/x", "names no server"),
