@@ -162,19 +162,8 @@ async def _loras(studio: Studio, args: argparse.Namespace, terminal: Terminal) -
 async def _bases(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> int | None:
     from bot.commands import bases
 
-    names = (
-        "what",
-        "name",
-        "as_name",
-        "licence",
-        "commercial",
-        "tokenizer",
-        "prediction",
-        "accept_licence",
-        "lora",
-        "out",
-    )
-    return bases.bases_command(studio, bases.Request(**{name: getattr(args, name) for name in names}), terminal)
+    said = bases.Request(**{name: getattr(args, name) for name in bases.Request.__slots__})
+    return bases.bases_command(studio, said, terminal)
 
 
 async def _chat(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> None:
@@ -432,9 +421,7 @@ def one_of(names: Sequence[str]) -> Callable[[str], str]:
 def size(text: str) -> tuple[int, int] | str:
     """`256x192`, `256` for a square, a shape (`story`), or a ratio (`9:16`)."""
     said = text.strip().lower()
-    if said in ASPECTS:
-        return said
-    if RATIO.fullmatch(said):
+    if said in ASPECTS or RATIO.fullmatch(said):
         return said
     found = re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", said)
     if not found:

@@ -21,9 +21,11 @@ from engine.bases import Base
 from engine.catalog import DEFAULT_WEIGHTS, Catalog, LoraCard
 from engine.errors import Invalid, WrongBase
 from engine.files import read_bounded, reason
+from engine.lora.changes import Factors
 from engine.lora.container import MAX_HEADER
 from engine.lora.kinds import MAX_RANK
-from engine.lora.read import Factors, LoraFile, read
+from engine.lora.read import LoraFile, read
+from engine.lora.report import said_family
 from engine.lora.write import IN_A_UNET, Dialect, is_in, network, relabelled, write
 from engine.plans import KINDS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
 
@@ -31,7 +33,6 @@ MAX_SIDECAR = 1_000_000  # bytes
 MAX_CONFIG = 100_000  # bytes of a base's unet/config.json
 LONGEST = 1_000  # characters of a line that is kept
 PERMISSIVE = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "bsd-3-clause")  # licences that allow commercial use
-FAMILIES = (("sdxl", "sdxl"), ("stable-diffusion-xl", "sdxl"), ("sd_v1", "sd"), ("stable-diffusion-v1", "sd"))
 NETWORK = (
     "ss_network_module",
     "ss_network_dim",
@@ -46,10 +47,6 @@ MATTERS = (  # metadata that `inspect` shows
     "modelspec.title", "modelspec.author", "modelspec.date", "modelspec.architecture", "modelspec.resolution",
     "modelspec.license", "modelspec.trigger_phrase", "modelspec.tags", "modelspec.description", "trained_words",
     "software",
-)  # fmt: skip
-DIALECTS = (  # how the keys of a file begin → whose names these are
-    ("lora_unet_", "kohya"), ("lora_te", "kohya"), ("unet.", "diffusers"), ("text_encoder", "diffusers"),
-    ("transformer.", "diffusers"), ("diffusion_model.", "ComfyUI"), ("base_model.model.", "PEFT"),
 )  # fmt: skip
 
 
@@ -163,12 +160,8 @@ def trigger_in(said: Mapping[str, str]) -> str:
 
 
 def family_in(said: Mapping[str, str], version: str = "") -> str:
-    """ "sd" or "sdxl" where the metadata says so, else ""; `version`: the side-car's "SD1" or "SDXL"."""
-    for text in (said.get("ss_base_model_version", ""), said.get("modelspec.architecture", "")):
-        for start, family in FAMILIES:
-            if text.lower().startswith(start):
-                return family
-    return {"sd1": "sd", "sdxl": "sdxl"}.get(version.strip().lower(), "")
+    """The family that the metadata names, or the side-car's `version` ("SD1", "SDXL"); else ""."""
+    return said_family(said) or {"sd1": "sd", "sdxl": "sdxl"}.get(version.strip().lower(), "")
 
 
 def pairs(file: LoraFile) -> Iterator[tuple[str, Factors]]:

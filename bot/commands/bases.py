@@ -16,8 +16,6 @@ from engine.bases.adding import Wanted
 from engine.bases.layouts import Prediction
 from engine.errors import AtelierError, Fault, Invalid
 
-ACTIONS = ("list", "add", "get", "use", "check")
-
 
 @dataclass(frozen=True, slots=True)
 class Request:

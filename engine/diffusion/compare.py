@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -71,9 +71,7 @@ def compare(task: Task) -> dict[str, Any]:
     check_fits(base, device.type == "cuda", free_memory(device))
     brush = Brush.plain(base, task.prompt, task.seed)
     if task.steps:
-        brush = Brush(
-            brush.prompt, "", brush.seed, brush.width, brush.height, task.steps, brush.guidance, brush.sampler
-        )
+        brush = replace(brush, steps=task.steps)
     lora = Path(task.lora) if task.lora else None
     wanted: list[Path | None] = [None, lora] if lora else [None]
     resident = Resident(base, device, dtype)
@@ -166,7 +164,7 @@ def _about(base: Base, brush: Brush, device: torch.device, dtype: torch.dtype) -
     return {
         "base": base.name, "family": base.family, "base_sha256": base.fingerprint(), "licence": base.licence,
         "prompt": brush.prompt, "seed": brush.seed, "size": f"{brush.width}x{brush.height}", "steps": brush.steps,
-        "guidance": brush.guidance, "sampler": brush.sampler, "device": name, 
+        "guidance": brush.guidance, "sampler": brush.sampler, "device": name,
         "dtype": str(dtype).removeprefix("torch."),
         "limit": SAME[dtype], "python": platform.python_version(),
         **{library: version(library) for library in ("torch", "diffusers", "transformers", "peft")},

@@ -4,36 +4,31 @@ Two small nets do so, each loaded when a picture first needs it and kept from th
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageChops, ImageFilter
 from torch import Tensor
 
+from engine.companions.matting import Matte, cut_out
+from engine.companions.upscaler import Upscaler
 from engine.errors import Invalid, UserError
 from engine.plans import ImagePlan
 from engine.recipes import companion_folder
 
-CLASSES = {"upscaler": "Upscaler", "matting": "Matte"}
 INSTEAD = {
     "upscaler": "Ask for a small file (--upscale 1), or install Atelier again.",
     "matting": "Leave --transparent out, or install Atelier again.",
 }
 Net = Callable[[Tensor], Tensor]
 Load = Callable[[str, Path, torch.device], Net]
-
-
-class CutOut(Protocol):
-    def __call__(self, pixels: Tensor, matte: Net) -> Tensor: ...
+LOADERS: dict[str, Callable[[Path, torch.device], Net]] = {"upscaler": Upscaler.load, "matting": Matte.load}
 
 
 def load(name: str, folder: Path, device: torch.device) -> Net:
     """The companion `name` from its folder."""
-    kind: Any = getattr(import_module(f"engine.companions.{name}"), CLASSES[name])
-    return kind.load(folder, device)
+    return LOADERS[name](folder, device)
 
 
 class Companions:
@@ -71,7 +66,6 @@ def delivered(
         source, mask = over
         picture = Image.composite(picture, source, seamless(mask, plan.upscale))
     if plan.transparent:
-        cut_out: CutOut = import_module("engine.companions.matting").cut_out
         picture = as_image(cut_out(as_bytes(picture), nets.net("matting")))
     return picture
 

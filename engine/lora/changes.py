@@ -138,8 +138,9 @@ class Decomposed:
 
     `magnitude` (n,): one number for each output (`by_output`: PEFT's `lora_magnitude_vector`, and a `dora_scale`
     (out, 1)), or for each input channel (LyCORIS's and OneTrainer's `dora_scale` (1, in)); the norm is over all the
-    rest. In a stack the change is weighted as a whole, w · (W' − W₀), which is what AUTOMATIC1111 and ComfyUI do; PEFT
-    scales ΔW within the norm instead. At weight 1, where it was trained, they are the same.
+    rest. In a stack the change is weighted as a whole, w · (W' − W₀), as ComfyUI does (comfy/weight_adapter/base.py);
+    PEFT scales ΔW within the norm instead. At weight 1, where it was trained, they are the same. Others differ even
+    there: AUTOMATIC1111 takes α/r out of the norm, and ComfyUI 0.3.77 divides by ‖W₀‖ where the scale is by output.
     """
 
     inner: "Factors | Hadamard | Kronecker | Difference"

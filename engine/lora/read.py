@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadLoraFile
-from engine.lora.changes import Change, Factors
+from engine.lora.changes import Change
 from engine.lora.container import Container, Refused, parse, short
 from engine.lora.dialects import Key, foreign, fused, target, understood
 from engine.lora.kinds import Alpha, changes, rows
-
-__all__ = ["EMBEDDINGS", "Embedding", "Factors", "LoraFile", "read", "read_embedding"]
 
 EMBEDDINGS = {"emb_params": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 MAX_CHANGED = 2**34  # weights of all layers: FLUX.1 has 12 billion

@@ -83,7 +83,7 @@ def inspect(data: bytes, name: str, modules: Shapes | None = None, partial: bool
         return _of_embedding(embedding, name)
     file = read(data, name)
     shapes = {weight: change.shape for weight, change in file.layers.items()}
-    known = family(shapes) or _said_family(file.metadata)
+    known = family(shapes) or _said(file.metadata)
     unmatched = [] if modules is None else [weight for weight in shapes if modules.get(weight) != shapes[weight]]
     return Report(
         name,
@@ -130,6 +130,11 @@ def family(shapes: Shapes) -> str:
     return ""
 
 
+def said_family(metadata: Mapping[str, str]) -> str:
+    """The family that draws what the metadata names: "sd", "sdxl", …; "" where it names none."""
+    return TITLES[_said(metadata)][0]
+
+
 def triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """The words that wake the LoRA, as its tool noted them: trigger phrases, else its data folders' names."""
     said = [metadata.get(key, "") for key in ("modelspec.trigger_phrase", "trained_words", "trigger_word")]
@@ -167,7 +172,7 @@ def _transformer(shapes: Shapes) -> str | None:
     return "flux" if any(3072 in shape for shape in own) else "sd3" if any(set(s) & {1536, 2432} for s in own) else ""
 
 
-def _said_family(metadata: Mapping[str, str]) -> str:
+def _said(metadata: Mapping[str, str]) -> str:
     said = [metadata.get(key, "").lower() for key in ("modelspec.architecture", "ss_base_model_version")]
     return next((known for start, known in SAID for text in said if text.startswith(start)), "")
 

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.lora.read import Factors
+from engine.lora.changes import Factors
 
 Dialect = Literal["kohya", "diffusers"]
 DIALECTS: tuple[Dialect, ...] = ("kohya", "diffusers")

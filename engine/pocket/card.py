@@ -23,6 +23,7 @@ native = 256
 multiple = 32
 min = 128
 max = 512
+buckets = [[256, 256], [256, 384], [384, 256]] # width, height
 
 [defaults]
 steps = 12

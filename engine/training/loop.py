@@ -28,7 +28,7 @@ from engine.diffusion.render import Brush, drawn
 from engine.diffusion.resident import Resident
 from engine.errors import Invalid, TrainingDiverged
 from engine.jobs import Event, Progress, Trained
-from engine.lora.read import Factors
+from engine.lora.changes import Factors
 from engine.lora.write import write
 from engine.plans import TrainPlan
 from engine.prompts import MARKED, Prompt, escaped

@@ -9,7 +9,7 @@ from PIL import Image
 
 from engine.diffusion.resident import Resident
 from engine.jobs import Drawn, Event, Trained
-from engine.lora.read import Factors
+from engine.lora.changes import Factors
 from engine.lora.write import write
 from engine.plans import Example, ImagePlan, LoraRef, TrainPlan
 

@@ -22,8 +22,9 @@ from engine.catalog import Catalog, LoraCard
 from engine.errors import Invalid, NameTaken, WrongBase
 from engine.exchange import Wish
 from engine.lora.blend import blend, deltas
+from engine.lora.changes import Factors
 from engine.lora.kinds import MAX_RANK
-from engine.lora.read import Factors, read
+from engine.lora.read import read
 from engine.lora.write import dotted, write
 from engine.plans import LoraRef, LoraStack
 from tests.tiny import tiny_sd, tiny_sdxl
