@@ -22,7 +22,7 @@ check: setup-dev          ## lint, types, who may import whom
 bench: setup-dev          ## the README's figures: a minute, some minutes, half an hour
 	@$(BIN)/python -m benchmarks.speed
 	@$(BIN)/python -m benchmarks.quality
-	@$(BIN)/python -m benchmarks.subjects
+	@$(BIN)/python -m benchmarks.heldout --only owl teapot
 pocket: setup-dev         ## train the embedded base anew (wants a CUDA GPU)
 	@$(BIN)/python -m engine.pocket
 loras: setup-run          ## train the shipped LoRAs anew

@@ -1,29 +1,35 @@
 """Does the quality LoRA earn its place? 200 prompts with and without it, same seeds: `python -m benchmarks.quality`.
 
 It may ship only if sharpness or prompt accuracy rises with a 95 % interval above zero. Sharpness: log of the mean
-squared Laplacian of the luminance. Accuracy: the judge's probability of the object that the prompt names.
+squared Laplacian of the luminance. Accuracy: the first judge's probability of the object that the prompt names.
 """
 
 import argparse
 
 import numpy as np
-import torch
 
-from benchmarks.bench import interval, machine, pictures, pocket
+from benchmarks.batches import together
+from benchmarks.bench import interval, machine, pocket
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
 from engine.evaluation.judge import Judge
 from engine.lora.blend import deltas
 from engine.lora.read import read
+from engine.pocket.backdrops import SAID
+from engine.pocket.captions import named
 from engine.pocket.starters import ROOT
 
 
 def prompts(words: Vocabulary, count: int, trigger: str) -> list[tuple[str, str, str]]:
     """(noun, prompt, prompt with the trigger), drawn evenly over nouns and grounds; the same ones at every run."""
-    nouns, places = sorted(words.nouns), sorted(words.backgrounds)
-    picks = torch.randperm(len(nouns), generator=torch.Generator().manual_seed(7)).tolist()[:count]
-    rows = [(nouns[i], f"a {nouns[i]}, {places[k % len(places)]}") for k, i in enumerate(picks)]
-    return [(noun, said, f"{trigger}, {said}") for noun, said in rows]
+    nouns, places = sorted(words.nouns), sorted(SAID)
+    picks = np.random.default_rng(7).permutation(len(nouns))[:count]
+    rows: list[tuple[str, str, str]] = []
+    for k, i in enumerate(map(int, picks)):
+        place = SAID[places[k % len(places)]][0].format("teal")
+        said = f"{named(nouns[i])}{'' if place.startswith(',') else ' '}{place}"
+        rows.append((nouns[i], said, f"{trigger}, {said}"))
+    return rows
 
 
 def sharpness(images: np.ndarray) -> np.ndarray:
@@ -45,8 +51,9 @@ def main() -> None:
     assert words is not None
     rows = prompts(words, args.n, card.trigger)
     file = deltas(read(catalog.weights(catalog.ref("crisp", 1.0)), "crisp"))
-    plain = pictures(resident, [said for _, said, _ in rows], (0,))
-    crisp = pictures(resident, [said for _, _, said in rows], (0,), [(file, args.weight)])
+    side, seeds = resident.base.size.native, [0] * len(rows)
+    plain = together(resident, [said for _, said, _ in rows], seeds, (side, side))
+    crisp = together(resident, [said for _, _, said in rows], seeds, (side, side), [(file, args.weight)])
     print(machine())
     for name, values in (
         ("sharpness", sharpness(crisp) - sharpness(plain)),

@@ -215,7 +215,7 @@ class Characters:
     def __len__(self) -> int:
         return len(self.species)
 
-    def __getitem__(self, rows: slice) -> "Characters":
+    def __getitem__(self, rows: slice | Tensor) -> "Characters":
         return Characters(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 

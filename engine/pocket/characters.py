@@ -194,7 +194,7 @@ def sheet(pictures: Tensor, columns: int) -> Image.Image:
 def on_plain(sprite: Sprite, generator: torch.Generator) -> Tensor:
     """Over pale plain grounds, (n, 3, h, w)."""
     n = len(sprite.rgb)
-    ground = mix(palette()[spread(n, len(COLOURS), generator)], torch.ones(n, 3), torch.tensor(0.62))[:, :, None, None]
+    ground = mix(palette()[spread(n, len(COLOURS), generator)], torch.ones(n, 3), 0.62)[:, :, None, None]
     return sprite.over(ground.expand_as(sprite.rgb))
 
 

@@ -133,10 +133,12 @@ def length(vector: Tensor, dim: int) -> Tensor:
 
 
 def held_column(name: str, value: Held, n: int) -> Tensor:
+    """A fixed column: one value for all n rows, or one for each."""
     if isinstance(value, str):
         value = INDEXED[name].index(value)
     row = value if isinstance(value, Tensor) else torch.tensor(value)
-    return row.expand(n, *row.shape).clone()
+    each = row.ndim > (1 if name == "shape" else 0)
+    return row.clone() if each else row.expand(n, *row.shape).clone()
 
 
 def contrasting(colour: Tensor, u: Tensor) -> Tensor:

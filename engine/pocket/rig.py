@@ -37,7 +37,7 @@ def table(defaults: Mapping[str, float], rows: Sequence[Mapping[str, float]], in
 
 def blend(a: Tensor, b: Tensor, share: Number) -> Tensor:
     """Colours (n, 3) mixed, by one share or one for each."""
-    return mix(a, b, share[:, None] if isinstance(share, Tensor) else torch.tensor(share))
+    return mix(a, b, share[:, None] if isinstance(share, Tensor) else share)
 
 
 def one_colour(n: int, red: float, green: float, blue: float) -> Tensor:

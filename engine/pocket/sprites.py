@@ -1,6 +1,7 @@
 """What a scene lays on its ground, whoever drew it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,12 @@ class Sprite:
         """On a ground (n, 3, h, w): ground · (1 − shadow), then rgb over it by alpha."""
         ground = ground * (1 - self.shadow)
         return ground + (self.rgb - ground) * self.alpha
+
+
+def listed(table: Tensor) -> list[Any]:
+    """The numbers of a tensor as (nested) lists, for words to be made of."""
+    rows: list[Any] = table.tolist()  # pyright: ignore[reportUnknownVariableType]
+    return rows
 
 
 def spread(n: int, choices: int, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ A word that no caption has is spelt in letters and pieces, as in any CLIP tokeni
 # pyright: basic
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,28 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from engine.pocket.captions import GROUNDS, NONCE, PLACES, SIZES
-from engine.pocket.glyphs import Atlas, load_atlas
+from engine.pocket.backdrops import SAID
+from engine.pocket.captions import NONCE
+from engine.pocket.lexicon import names_of
 from engine.pocket.looks import STYLES
-from engine.pocket.scenes import base_menu, captions, sample
+from engine.pocket.scenes import BUCKETS, base_menu, captions, sample
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 77
+READ = 24_000  # captions
 
 
-def caption_words(atlas: Atlas) -> list[str]:
+def caption_words(count: int = READ) -> list[str]:
     """Every word that a caption can have, sorted; fresh random letters are no words."""
-    texts = captions(sample(40_000, base_menu(atlas), torch.Generator().manual_seed(1)))
-    count: dict[str, int] = {}
-    for word in " ".join(texts).replace(",", " ").split():
-        count[word] = count.get(word, 0) + 1
-    sure = " ".join([*atlas.known, *NONCE, *GROUNDS, *PLACES, *SIZES, *STYLES]).split()
-    return sorted({word for word, times in count.items() if times > 30} | set(sure))
+    menu, generator, times = base_menu(), torch.Generator().manual_seed(1), Counter[str]()
+    for turn in range(0, count, 1000):
+        shape = list(BUCKETS)[turn // 1000 % len(BUCKETS)]
+        texts = captions(sample(min(1000, count), menu, generator, shape))
+        times.update(" ".join(texts).replace(",", " ").split())
+    names = [name for noun in menu.nouns for name in names_of()[noun]]
+    grounds = [words.replace("{}", " ").replace(",", " ") for said in SAID.values() for words in said]
+    sure = " ".join([*names, *NONCE, *grounds, *STYLES]).split()
+    return sorted({word for word, often in times.items() if often > 5} | set(sure))
 
 
 def train_tokenizer(words: list[str]) -> CLIPTokenizer:
@@ -59,9 +65,9 @@ def encode(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
 
 
-def build_tokenizer(out: Path) -> list[str]:
-    """Train and save into `out`; returns the caption words."""
-    words = caption_words(load_atlas())
+def build_tokenizer(out: Path, count: int = READ) -> list[str]:
+    """Train on the words of `count` captions and save into `out`; returns these words."""
+    words = caption_words(count)
     train_tokenizer(words).save_pretrained(out)
     return words
 

@@ -12,7 +12,9 @@ from engine.companions import matting, upscaler, weights
 from engine.companions.matting import Matte, MatteNet, cut_out, guided, planes
 from engine.companions.upscaler import Upscaler, UpscalerNet
 from engine.companions.weights import NoWeights
-from engine.pocket.pace import psnr
+from engine.pocket import cutting, upscaling
+from engine.pocket.companions import mush, worn
+from engine.pocket.pace import Pace, psnr
 
 MOST = 3_000_000  # bytes
 SIX = ((256, 256), (288, 224), (224, 288), (336, 192), (192, 336), (144, 432))  # height, width
@@ -38,11 +40,9 @@ def saved(folder: Path, part: str) -> Path:
     """A fresh net of the shipped size, saved."""
     torch.manual_seed(1)
     if part == "upscaler":
-        sizes = weights.sizes_of("upscaler", upscaler.FOLDER)
-        weights.save(UpscalerNet(**sizes), sizes, {}, folder)
+        weights.save(UpscalerNet(**upscaling.SIZES), upscaling.SIZES, {}, folder)
     else:
-        sizes = weights.sizes_of("matting", matting.FOLDER)
-        weights.save(MatteNet(**sizes), sizes, {}, folder)
+        weights.save(MatteNet(**cutting.SIZES), cutting.SIZES, {}, folder)
     return folder
 
 
@@ -143,6 +143,50 @@ def test_a_cut_of_all_or_of_nothing_is_no_trouble() -> None:
         cut = cut_out(whole, lambda small, v=value: torch.full(small.shape[:3], v))
         assert cut.shape == (40, 40, 4)
         assert value != 1 or torch.equal(cut[..., :3], whole)
+
+
+# The training -------------------------------------------------------------------------------------------------------
+
+
+def test_wear_keeps_shape_range_and_likeness() -> None:
+    torch.manual_seed(0)
+    x = discs(16, 64)[0]
+    y = worn(x)
+    assert y.shape == x.shape
+    assert 0 <= float(y.min()) <= float(y.max()) <= 1
+    assert 20 < psnr(x, y) < 60
+    assert (y == x).flatten(1).all(1).any()  # some come through unhurt
+
+
+def test_mush_of_no_coarseness_is_the_picture() -> None:
+    x = discs(2, 32)[0]
+    assert torch.allclose(mush(x, torch.full((2, 1, 1, 1), 1e-4)), x, atol=1e-3)
+
+
+def test_a_short_training_makes_the_upscaler_better_than_bicubic(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    truth = discs(8, 256)[0]
+    bank = upscaling.Bank(*(upscaling.whole(x) for x in (F.avg_pool2d(truth, 4)[:, None], truth)))
+    setup = upscaling.Setup("cpu", batch=4, crop=32)
+    net = UpscalerNet(**SMALL_UPSCALER)
+    assert upscaling.fit(net, [bank], Pace(12), setup, tmp_path / "net")
+    found = upscaling.measure(Upscaler(net.eval()), [bank])
+    assert found["drawn"] > found["drawn_bicubic"]
+
+
+def test_a_short_training_finds_discs_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, mask = discs(8, 64)
+    bank = cutting.Bank(cutting.whole(x[:, None]), cutting.whole(mask[:, 0]))
+    setup, net = cutting.Setup("cpu", batch=4, rate=3e-3), MatteNet(**SMALL_MATTE)
+    before = cutting.measure(Matte(net), [bank])["drawn_mae"]
+    ended = Pace(8, stop=0.0)  # this call is over at once
+    assert cutting.fit(net, [bank], ended, setup, tmp_path / "net") is None
+    assert (tmp_path / "net.checkpoint").exists()
+    steps = cutting.fit(net, [bank], Pace(5), setup, tmp_path / "net")
+    assert steps is not None
+    assert steps > 1
+    assert cutting.measure(Matte(net), [bank])["drawn_mae"] < before / 2
 
 
 # As shipped ---------------------------------------------------------------------------------------------------------
