@@ -31,7 +31,7 @@ from engine.diffusion import families
 from engine.diffusion.families import Parts
 from engine.diffusion.render import Brush, draw
 from engine.diffusion.resident import Resident, free_memory
-from engine.diffusion.samplers import sampler
+from engine.diffusion.samplers import scheduler
 from engine.errors import AtelierError
 from engine.plans import LoraRef, LoraStack
 
@@ -104,8 +104,8 @@ def _pipeline(base: Base, dtype: torch.dtype, device: torch.device) -> Any:
     names = ("", "_2")[: len(parts.encoders)]
     given = {f"text_encoder{name}": encoder for name, encoder in zip(names, parts.encoders, strict=True)}
     given |= {f"tokenizer{name}": tokenizer for name, tokenizer in zip(names, parts.tokenizers, strict=True)}
-    scheduler = sampler(base.defaults.sampler, parts.scheduler, 1)
-    pipe = PIPELINES[base.family](vae=parts.vae, unet=parts.unet, scheduler=scheduler, **given, **BARE[base.family])
+    given |= {"vae": parts.vae, "unet": parts.denoiser, "scheduler": scheduler(base.defaults.sampler, parts.scheduler)}
+    pipe = PIPELINES[base.family](**given, **BARE[base.family])
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 

@@ -11,7 +11,7 @@ from engine.diffusion.resident import Resident
 
 def preview(resident: Resident, latents: Tensor) -> bytes:
     """(1, c, h, w) latents → PNG of w × h pixels."""
-    matrix, bias = resident.base.preview or resident.family.PREVIEW
+    matrix, bias = resident.base.preview or resident.family.preview
     colour = torch.einsum("rc,chw->hwr", torch.tensor(matrix), latents[0].float().cpu()) + torch.tensor(bias)
     pixels = (colour.clamp(0, 1) * 255).round().byte().numpy()
     buffer = io.BytesIO()

@@ -7,7 +7,6 @@ Pictures are drawn one at a time, each from its own CPU generator: picture 3 of 
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from engine.bases import Base
 from engine.diffusion.families import Conditioning, stacked
 from engine.diffusion.resident import Resident
-from engine.diffusion.samplers import sampler
+from engine.diffusion.samplers import Sampler
 from engine.prompts import LITERAL, Prompt
 
 
@@ -63,31 +62,33 @@ class Stroke:
 
 
 @torch.inference_mode()
-def draw(resident: Resident, brush: Brush, unet: nn.Module | None = None) -> Generator[Stroke]:
+def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Generator[Stroke]:
     """Yield one Stroke a step; the last one's `latents` are the finished picture's.
 
     Classifier-free guidance: v = v₋ + g (v₊ − v₋) (Ho & Salimans 2022, arXiv:2207.12598); g ≤ 1 needs no negative pass.
     """
-    model: nn.Module = unet or resident.parts.unet
-    cond, arguments = _conditions(resident, brush)
-    scheduler = sampler(brush.sampler, resident.parts.scheduler, brush.steps)
+    family, parts = resident.family, resident.parts
+    model: nn.Module = net or parts.denoiser
+    cond = _conditions(resident, brush)
+    shape = resident.latent_shape(brush.width, brush.height)
     generator = torch.Generator("cpu").manual_seed(brush.seed)
-    noise = torch.randn(resident.latent_shape(brush.width, brush.height), generator=generator).to(resident.device)
-    timesteps, x = _start(scheduler, brush, noise)
-    for i, t in enumerate(timesteps):
-        seen = scheduler.scale_model_input(x.expand(len(cond.tokens), -1, -1, -1), t)
-        out = model(seen.to(resident.dtype), t, encoder_hidden_states=cond.tokens, **arguments).sample.float()
+    noise = torch.randn(shape, generator=generator).to(resident.device)
+    sampler = Sampler(brush.sampler, parts.scheduler, family.timing(parts, brush.steps, shape), generator)
+    x = sampler.begin(noise, brush.canvas and brush.canvas.latents, brush.canvas.strength if brush.canvas else 1.0)
+    for i, t in enumerate(sampler.timesteps):
+        seen = sampler.seen(x.expand(len(cond.tokens), -1, -1, -1), t)
+        out = family.predict(parts, model, seen.to(resident.dtype), t, cond, brush.guidance).float()
         if len(out) == 2:
             without, with_prompt = out.chunk(2)
             out = without + brush.guidance * (with_prompt - without)
-        x = scheduler.step(out, t, x, **_noise_source(scheduler, generator)).prev_sample
-        x = _kept(scheduler, brush.canvas, x, noise, timesteps[i + 1 : i + 2])
-        yield Stroke(i + 1, len(timesteps), x, _clean(scheduler, x))
+        x, clean = sampler.step(out, t, x)
+        x = _kept(sampler, brush.canvas, x, noise, i)
+        yield Stroke(i + 1, len(sampler.timesteps), x, clean)
 
 
-def drawn(resident: Resident, brush: Brush, unet: nn.Module | None = None) -> Image.Image:
+def drawn(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Image.Image:
     """One whole picture, its steps unseen."""
-    last = deque(draw(resident, brush, unet), maxlen=1).pop()
+    last = deque(draw(resident, brush, net), maxlen=1).pop()
     return finish(resident, last.latents)
 
 
@@ -110,38 +111,14 @@ def as_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)[None] / 127.5 - 1
 
 
-def _conditions(resident: Resident, brush: Brush) -> tuple[Conditioning, dict[str, Any]]:
-    texts = (brush.negative, brush.prompt) if brush.guidance > 1 else (brush.prompt,)
-    cond = stacked(resident.texts([Prompt(text, brush.syntax) for text in texts]))
-    return cond, resident.family.extra(cond, brush.width, brush.height)
+def _conditions(resident: Resident, brush: Brush) -> Conditioning:
+    contrasts = resident.family.contrasts(brush.guidance)
+    texts = (brush.negative, brush.prompt) if contrasts else (brush.prompt,)
+    return stacked(resident.texts([Prompt(text, brush.syntax) for text in texts]))
 
 
-def _start(scheduler: Any, brush: Brush, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The timesteps to walk and the latents to begin with; over a canvas only the last `strength` of the steps."""
-    timesteps: Tensor = scheduler.timesteps
-    if brush.canvas is None:
-        return timesteps, noise * scheduler.init_noise_sigma
-    skipped = len(timesteps) - max(round(len(timesteps) * brush.canvas.strength), 1)
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(skipped)
-    timesteps = timesteps[skipped:]
-    return timesteps, scheduler.add_noise(brush.canvas.latents, noise, timesteps[:1])
-
-
-def _kept(scheduler: Any, canvas: Canvas | None, x: Tensor, noise: Tensor, following: Tensor) -> Tensor:
+def _kept(sampler: Sampler, canvas: Canvas | None, x: Tensor, noise: Tensor, step: int) -> Tensor:
     """Under a mask, put back what must stay, as noisy as the next step (Lugmayr et al. 2022, arXiv:2201.09865)."""
     if canvas is None or canvas.keep is None:
         return x
-    source = scheduler.add_noise(canvas.latents, noise, following) if len(following) else canvas.latents
-    return canvas.keep * source + (1 - canvas.keep) * x
-
-
-def _clean(scheduler: Any, x: Tensor) -> Tensor:
-    guess: Tensor | None = (getattr(scheduler, "model_outputs", None) or [None])[-1]
-    return x if guess is None else guess
-
-
-def _noise_source(scheduler: Any, generator: torch.Generator) -> dict[str, torch.Generator]:
-    """Samplers that add noise draw it from the picture's own generator."""
-    names = scheduler.step.__code__.co_varnames[: scheduler.step.__code__.co_argcount]
-    return {"generator": generator} if "generator" in names else {}
+    return canvas.keep * sampler.noised(canvas.latents, noise, step + 1) + (1 - canvas.keep) * x

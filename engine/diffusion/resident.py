@@ -28,7 +28,7 @@ class Resident:
         self.base = base
         self.family = families.find(base.family)
         self.parts: Parts = self.family.load(base.folder, dtype)
-        self.rack = Rack(self.parts.unet, self.parts.encoders)
+        self.rack = Rack(self.parts.denoiser, self.parts.encoders)
         self._voice: tuple[LoraRef, ...] = ()  # the LoRAs in whose encoders the texts are read now
         self._texts: Cache[tuple[Prompt, int, tuple[LoraRef, ...]], Conditioning] = Cache(64)
         self._loras: Cache[str, dict[str, Delta]] = Cache(16)
@@ -38,7 +38,7 @@ class Resident:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.parts.unet.dtype
+        return self.parts.denoiser.dtype
 
     def move(self, device: torch.device) -> None:
         """Bring the base to a device, or take it off (to "cpu"); nothing of a stack or a cache goes along."""
@@ -51,7 +51,7 @@ class Resident:
     def texts(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """Each prompt's conditioning, all of one length, whatever the prompts' lengths are: nothing is cut."""
         first = [self._text(prompt, 1) for prompt in prompts]
-        chunks = max(c.tokens.shape[1] for c in first) // self.parts.tokenizers[0].model_max_length
+        chunks = max(self.family.chunks(self.parts, cond) for cond in first)
         return [self._text(prompt, chunks) for prompt in prompts]
 
     @contextmanager
@@ -67,20 +67,19 @@ class Resident:
                 self._voice = ()
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """(n, 3, h, w) in [-1, 1] → latents at the scale that the UNet works on (the posterior's mean)."""
+        """(n, 3, h, w) in [-1, 1] → latents at the scale that the denoiser works on (the posterior's mean)."""
         with torch.inference_mode():
-            latents = self.parts.vae.encode(pixels.to(self.device)).latent_dist.mode()
-        return latents.clone() * self.parts.vae.config.scaling_factor
+            latents = self.family.to_latents(self.parts, pixels.to(self.device))
+        return latents.clone()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents → (n, 3, h, w) in [0, 1], fp32, on the CPU."""
-        pixels = self.parts.vae.decode(latents.float() / self.parts.vae.config.scaling_factor).sample
+        pixels = self.family.to_pixels(self.parts, latents)
         return (pixels.float() / 2 + 0.5).clamp(0, 1).cpu()
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int, int]:
-        scale = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
-        return 1, self.parts.unet.config.in_channels, height // scale, width // scale
+        return self.family.latent_shape(self.parts, width, height)
 
     def _text(self, prompt: Prompt, chunks: int) -> Conditioning:
         return self._texts.get((prompt, chunks, self._voice), lambda: self.family.encode(self.parts, prompt, chunks))

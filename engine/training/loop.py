@@ -11,7 +11,7 @@ import io
 import math
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +39,7 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")  # a
 OWN, KEPT = 4, 4  # pictures of the subject, and of all else, in one step
 PRIOR_WEIGHT = 1.0  # λ
 WARMUP = 10
+Predict = Callable[[nn.Module, Tensor, Tensor, Conditioning], Tensor]  # network, latents, timesteps, texts
 SAMPLES = 3  # times that a sample picture is drawn on the way
 
 
@@ -84,14 +85,14 @@ class Material:
         which = self._picks(len(self.kept), count)
         return self._reconstruction(self._views(self.kept, which), self.kept_texts[:1] * count)
 
-    def base_batch(self, count: int, among: list[int], unet: nn.Module, extra: Any) -> Batch:
+    def base_batch(self, count: int, among: list[int], net: nn.Module, predict: Predict) -> Batch:
         """Prompts without the trigger, on noisy pictures of a group; the target is what the bare base predicts."""
         which = self._of(among, count)
         said = self._picks(len(self.kept_texts), count)
         noisy, times, _ = self._noised(self._views(self.own, which))
         texts = stacked([self.kept_texts[i] for i in said])
-        with torch.no_grad(), bare(unet):
-            target = unet(noisy, times, encoder_hidden_states=texts.tokens, **extra(texts, noisy)).sample.float()
+        with torch.no_grad(), bare(net):
+            target = predict(net, noisy, times, texts)
         return Batch(noisy, times, texts, target)
 
     def _picks(self, among: int, count: int) -> list[int]:
@@ -190,21 +191,18 @@ class bare:
 
 def _losses(resident: Resident, plan: TrainPlan, trainee: nn.Module, material: Material) -> tuple[float, Tensor]:
     """The subject's own loss as a number, and the whole loss to descend."""
-    native = resident.base.size.native
-    scale = native // resident.latent_shape(native, native)[3]
 
-    def extra(texts: Conditioning, noisy: Tensor) -> dict[str, Any]:
-        height, width = noisy.shape[-2:]
-        return resident.family.extra(texts, width * scale, height * scale)
+    def predict(net: nn.Module, noisy: Tensor, times: Tensor, texts: Conditioning) -> Tensor:
+        return resident.family.predict(resident.parts, net, noisy, times, texts, 1.0).float()
 
     among = material.group()
     batches = [material.own_batch(OWN, among)]
     with torch.autocast(resident.device.type, torch.bfloat16, enabled=resident.device.type == "cuda"):
         if plan.prior == "base":
-            batches.append(material.base_batch(KEPT, among, trainee, extra))
+            batches.append(material.base_batch(KEPT, among, trainee, predict))
         elif plan.prior == "class":
             batches.append(material.class_batch(KEPT))
-        each = torch.cat([_errors(trainee, batch, extra) for batch in _together(batches)])
+        each = torch.cat([_errors(trainee, batch, predict) for batch in _together(batches)])
     own = each[:OWN].mean()
     return float(own.detach()), own + PRIOR_WEIGHT * each[OWN:].mean() if len(batches) > 1 else own
 
@@ -217,11 +215,9 @@ def _together(batches: list[Batch]) -> list[Batch]:
     return [Batch(noisy, times, stacked([b.texts for b in batches]), target)]
 
 
-def _errors(trainee: nn.Module, batch: Batch, extra: Any) -> Tensor:
+def _errors(trainee: nn.Module, batch: Batch, predict: Predict) -> Tensor:
     """(n,) mean squared error of each picture's prediction, fp32."""
-    texts = batch.texts
-    guess = trainee(batch.noisy, batch.times, encoder_hidden_states=texts.tokens, **extra(texts, batch.noisy)).sample
-    return (guess.float() - batch.target).pow(2).flatten(1).mean(1)
+    return (predict(trainee, batch.noisy, batch.times, batch.texts) - batch.target).pow(2).flatten(1).mean(1)
 
 
 def _plain(text: Conditioning) -> Conditioning:
@@ -232,7 +228,7 @@ def _plain(text: Conditioning) -> Conditioning:
 def _trainee(resident: Resident, plan: TrainPlan) -> nn.Module:
     """A second UNet over the base's pristine tensors, with trainable factors: A random, B zero, α = r."""
     with torch.device("meta"):
-        unet = cast(nn.Module, UNet2DConditionModel.from_config(resident.parts.unet.config))
+        unet = cast(nn.Module, UNet2DConditionModel.from_config(resident.parts.denoiser.config))
     unet.load_state_dict(resident.rack.pristine(), assign=True)
     unet.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):

@@ -21,7 +21,7 @@ class Bench:
 
     def __init__(self, resident: Resident) -> None:
         self.files: dict[str, bytes] = {}
-        self._unet = resident.parts.unet
+        self._unet = resident.parts.denoiser
 
     def lora(
         self,

@@ -48,7 +48,7 @@ def test_a_checkpoint_becomes_a_base_with_the_very_weights(made: dict[str, Any])
     base, pipe = made["base"], made["pipe"]
     base.check_whole()
     parts = Resident(base, torch.device("cpu"), torch.float32).parts
-    found = {"unet": parts.unet, "vae": parts.vae, **dict(zip(PARTS[2:], parts.encoders, strict=False))}
+    found = {"unet": parts.denoiser, "vae": parts.vae, **dict(zip(PARTS[2:], parts.encoders, strict=False))}
     for name, module in found.items():
         wanted = getattr(pipe, name).state_dict()
         assert module.state_dict().keys() == wanted.keys()

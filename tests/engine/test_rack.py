@@ -19,7 +19,7 @@ from tests.engine.studio import Bench
 
 
 def state(resident: Resident) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in resident.parts.unet.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in resident.parts.denoiser.state_dict().items()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -65,7 +65,7 @@ def test_the_subject_is_predicted_better_than_by_the_base(runners: Runners) -> N
     def loss() -> float:
         batch = loop.Material(resident, plan).own_batch(64)
         with torch.inference_mode():
-            guess = resident.parts.unet(batch.noisy, batch.times, encoder_hidden_states=batch.texts.tokens).sample
+            guess = resident.parts.denoiser(batch.noisy, batch.times, encoder_hidden_states=batch.texts.tokens).sample
         return float((guess - batch.target).pow(2).mean())
 
     before = loss()
@@ -152,9 +152,9 @@ def test_the_base_prior_pulls_towards_the_base(runners: Runners) -> None:
         times = torch.tensor([900, 700, 500, 300])
         tokens = text.tokens.expand(4, -1, -1)
         with torch.inference_mode():
-            base = resident.parts.unet(x, times, encoder_hidden_states=tokens).sample
+            base = resident.parts.denoiser(x, times, encoder_hidden_states=tokens).sample
             with resident.rack.stacked(blend([(file, 1.0)])):
-                changed = resident.parts.unet(x, times, encoder_hidden_states=tokens).sample
+                changed = resident.parts.denoiser(x, times, encoder_hidden_states=tokens).sample
         return float((base - changed).pow(2).mean())
 
     assert change("base") < change("none")

@@ -1,16 +1,18 @@
 """Model families: each is one file here.
 
-A family knows how its bases are loaded, how a prompt becomes a conditioning, and what its UNet wants beside it. The
-rest (the rack, the sampling loop, training) is the same code for every family.
+A family knows how its bases are loaded, how a prompt becomes a conditioning, how its network is asked, and what its
+latents are. The rest (the rack, the sampling loop) is the same code for every family. Latents are (n, c, h, w) outside
+of a family, whatever its network reads.
 """
 
 import importlib
 import json
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -22,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.bases import Preview
 from engine.errors import Invalid
+from engine.plans import SAMPLERS
 from engine.prompts import Prompt
 
 diffusers_logging.disable_progress_bar()
@@ -32,10 +35,11 @@ transformers_logging.disable_progress_bar()
 class Parts:
     """What a base is made of, on the CPU as loaded. `scheduler` is the base's own scheduler configuration.
 
-    `unet` is a UNet2DConditionModel, `vae` an AutoencoderKL: Any here, as diffusers types them in part.
+    `denoiser` is the network that draws, a UNet or a transformer, `vae` an autoencoder: Any, as diffusers types them
+    in part.
     """
 
-    unet: Any
+    denoiser: Any
     vae: Any
     tokenizers: tuple[Any, ...]
     encoders: tuple[nn.Module, ...]
@@ -44,26 +48,64 @@ class Parts:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the UNet reads of a text: `tokens` (1, 77·chunks, d) and, where the family has one, `pooled` (1, p)."""
+    """What the denoiser reads of a text: `tokens` (1, length, d) and, where the family has one, `pooled` (1, p)."""
 
     tokens: Tensor
     pooled: Tensor | None = None
 
 
-class Family(Protocol):
-    """One file of this folder is one: a module with these functions."""
+class Family(ABC):
+    """One file of this folder is one: a module whose `FAMILY` is an instance of a subclass."""
 
-    PREVIEW: Preview  # for bases that bring none of their own
+    preview: Preview  # for bases that bring none of their own
+    samplers: tuple[str, ...] = SAMPLERS
 
+    @abstractmethod
     def load(self, folder: Path, dtype: torch.dtype) -> Parts: ...
 
+    @abstractmethod
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
-        """The conditioning of `prompt`, of at least `chunks` pieces."""
-        ...
+        """The conditioning of `prompt`, of at least `chunks` pieces where the family reads in pieces."""
 
-    def extra(self, cond: Conditioning, width: int, height: int) -> dict[str, Any]:
-        """Keyword arguments of the UNet beside the tokens."""
-        ...
+    @abstractmethod
+    def predict(
+        self, parts: Parts, net: nn.Module, x: Tensor, t: Tensor, cond: Conditioning, guidance: float
+    ) -> Tensor:
+        """What `net` says of noisy latents x (n, c, h, w) at the scheduler's timesteps t (n,) or (), as (n, c, h, w).
+
+        `net` is the denoiser, or a copy that is being trained. `guidance` is for families whose network reads it.
+        """
+
+    def chunks(self, parts: Parts, cond: Conditioning) -> int:  # noqa: ARG002 - for families that read in pieces
+        return 1
+
+    def contrasts(self, guidance: float) -> bool:
+        """Whether that guidance takes a second pass without the prompt."""
+        return guidance > 1
+
+    def timing(self, parts: Parts, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002
+        """Arguments of the scheduler's `set_timesteps` for latents of that shape."""
+        return {"num_inference_steps": steps}
+
+    def latent_shape(self, parts: Parts, width: int, height: int) -> tuple[int, int, int, int]:
+        scale = self.scale(parts)
+        return 1, parts.vae.config.latent_channels, height // scale, width // scale
+
+    def scale(self, parts: Parts) -> int:
+        """Pixels a side of one latent."""
+        return 2 ** (len(parts.vae.config.block_out_channels) - 1)
+
+    def to_latents(self, parts: Parts, pixels: Tensor) -> Tensor:
+        """(n, 3, h, w) in [-1, 1] → latents at the scale that the denoiser works on (the posterior's mean)."""
+        config = parts.vae.config
+        found = parts.vae.encode(pixels.to(parts.vae.dtype)).latent_dist.mode()
+        return (found - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+    def to_pixels(self, parts: Parts, latents: Tensor) -> Tensor:
+        """The way back: (n, 3, h, w) in about [-1, 1]."""
+        config = parts.vae.config
+        z = latents.to(parts.vae.dtype) / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        return parts.vae.decode(z).sample
 
 
 def find(name: str) -> Family:
@@ -71,7 +113,7 @@ def find(name: str) -> Family:
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     if name not in names:
         raise Invalid("family", f"“{name}” is none that can be drawn with", f"There are {', '.join(names)}.")
-    return cast(Family, importlib.import_module(f"{__name__}.{name}"))
+    return cast(Family, importlib.import_module(f"{__name__}.{name}").FAMILY)
 
 
 def part(cls: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
