@@ -5,7 +5,8 @@ makes is compared first. Then: the seconds of a switch from one stack to another
 stack in, what is compiled anew over random stacks, and what many switches leave behind. `--tiny` does it all on a CPU.
 """
 
-# pyright: basic
+# pyright: basic, reportPrivateImportUsage=false, reportAttributeAccessIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false
 
 import argparse
 import json

@@ -17,5 +17,6 @@ def test_every_way_makes_the_same_of_a_stack() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_rack_leaves_the_base_and_compiled_graphs_alone() -> None:
     found = exactness(new_bench(tiny=True), switches=30, cycles=2)
-    assert found["base"] and found["stack"]
+    assert found["base"]
+    assert found["stack"]
     assert recompiled(new_bench(tiny=True), 4, tiny=True) == 0
