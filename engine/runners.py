@@ -42,6 +42,7 @@ class Runners:
                 case ImagePlan():
                     yield from self._render(plan)
                 case TrainPlan():
+                    bases.find(plan.base, self._home).check_trains()
                     yield from train(self.resident(plan.base), plan, self._home)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that") from error

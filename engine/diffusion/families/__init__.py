@@ -59,6 +59,7 @@ class Family(ABC):
 
     preview: Preview  # for bases that bring none of their own
     samplers: tuple[str, ...] = SAMPLERS
+    voices: tuple[str, ...] = ("text_encoder", "text_encoder_2")  # what LoRAs call its text encoders
 
     @abstractmethod
     def load(self, folder: Path, dtype: torch.dtype) -> Parts: ...
@@ -107,6 +108,9 @@ class Family(ABC):
         z = latents.to(parts.vae.dtype) / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         return parts.vae.decode(z).sample
 
+    def accepts(self, parts: Parts, negative: str, guidance: float) -> None:  # noqa: B027 - most read all of it
+        """Raise `Invalid` for what a base of this family would leave unread."""
+
 
 def find(name: str) -> Family:
     """The family of that name, found by listing this folder."""
@@ -126,14 +130,23 @@ def common_parts(
     folder: Path, dtype: torch.dtype, encoders: tuple[nn.Module, ...], tokenizers: tuple[str, ...]
 ) -> Parts:
     """The parts that all Stable Diffusion families have. The autoencoder works in fp32: in fp16, SDXL's gives NaNs."""
-    read: Any = cast(Any, CLIPTokenizer).from_pretrained
     return Parts(
         part(UNet2DConditionModel, folder, "unet", dtype),
         part(AutoencoderKL, folder, "vae", torch.float32),
-        tuple(read(folder / name, local_files_only=True) for name in tokenizers),
+        tuple(tokenizer(CLIPTokenizer, folder, name) for name in tokenizers),
         encoders,
-        json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
+        schedule(folder),
     )
+
+
+def tokenizer(cls: Any, folder: Path, name: str) -> Any:
+    """One tokenizer of a base, never from a network."""
+    return cls.from_pretrained(folder / name, local_files_only=True)
+
+
+def schedule(folder: Path) -> dict[str, Any]:
+    """The configuration of a base's own scheduler."""
+    return json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
 
 
 def stacked(conditions: Sequence[Conditioning]) -> Conditioning:
