@@ -36,7 +36,6 @@ class Flux(Family):
         ),
         (0.4835, 0.4641, 0.4575),
     )  # fmt: skip
-    samplers = ("euler",)
     voices = ("text_encoder", "t5")
 
     def load(self, folder: Path, dtype: torch.dtype) -> Parts:

@@ -36,7 +36,6 @@ class StableDiffusion3(Family):
         ),
         (0.6197, 0.6068, 0.5962),
     )  # fmt: skip
-    samplers = ("euler",)
     voices = ("text_encoder", "text_encoder_2", "t5")
 
     def load(self, folder: Path, dtype: torch.dtype) -> Parts:
