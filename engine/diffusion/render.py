@@ -68,7 +68,6 @@ def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Gene
     Classifier-free guidance: v = v₋ + g (v₊ − v₋) (Ho & Salimans 2022, arXiv:2207.12598); g ≤ 1 needs no negative pass.
     """
     family, parts = resident.family, resident.parts
-    family.accepts(parts, brush.negative, brush.guidance)
     model: nn.Module = net or parts.denoiser
     cond = _conditions(resident, brush)
     shape = resident.latent_shape(brush.width, brush.height)

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from engine.bases import Preview
+from engine.bases import Base, Preview
 from engine.errors import Invalid
-from engine.plans import SAMPLERS
+from engine.plans import SAMPLERS, ImagePlan
 from engine.prompts import Prompt
 
 diffusers_logging.disable_progress_bar()
@@ -108,8 +108,8 @@ class Family(ABC):
         z = latents.to(parts.vae.dtype) / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         return parts.vae.decode(z).sample
 
-    def accepts(self, parts: Parts, negative: str, guidance: float) -> None:  # noqa: B027 - most read all of it
-        """Raise `Invalid` for what a base of this family would leave unread."""
+    def accepts(self, base: Base, plan: ImagePlan) -> None:  # noqa: B027 - most families read all of a plan
+        """Raise `Invalid` for what `base`, which is whole, would leave unread; asked before it is loaded."""
 
 
 def find(name: str) -> Family:

@@ -4,6 +4,7 @@ Guidance is one of its inputs where it was distilled so (dev); schnell has none.
 Black Forest Labs, github.com/black-forest-labs/flux; prompts, packing and times are as in diffusers' `FluxPipeline`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from diffusers.models.transformers.transformer_flux import FluxTransformer2DMode
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from engine.bases import Preview
+from engine.bases import Base, Preview
 from engine.diffusion import t5
 from engine.diffusion.families import Conditioning, Family, Parts, part, schedule, tokenizer
 from engine.diffusion.flow import shift, times
 from engine.diffusion.prompts import padded, pieces
 from engine.errors import Invalid
+from engine.plans import ImagePlan
 from engine.prompts import Prompt
 
 
@@ -63,12 +65,13 @@ class Flux(Family):
         pooled = parts.encoders[0](first.to(next(parts.encoders[0].parameters()).device)).pooler_output
         return Conditioning(t5.encoded(words, parts.encoders[1], read, length), pooled)
 
-    def accepts(self, parts: Parts, negative: str, guidance: float) -> None:
-        if negative.strip():
+    def accepts(self, base: Base, plan: ImagePlan) -> None:
+        if plan.negative.strip():
             todo = "Say in the prompt what shall be there instead."
             raise Invalid("negative", "FLUX.1 reads no negative prompt", todo)
-        if not parts.denoiser.config.guidance_embeds and guidance not in (0, 1):
-            why = f"this FLUX.1 was made to draw without guidance, so {guidance:g} would change nothing"
+        config = json.loads((base.folder / "transformer" / "config.json").read_text())
+        if not config.get("guidance_embeds") and plan.guidance not in (0, 1):
+            why = f"this FLUX.1 was made to draw without guidance, so {plan.guidance:g} would change nothing"
             raise Invalid("guidance", why, "Leave it out, or choose FLUX.1-dev, which reads it.")
 
     def contrasts(self, guidance: float) -> bool:
