@@ -29,6 +29,7 @@ from engine.files import read_bounded, reason, sync_folder, writing
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NEW = ".new"
+INDEX = "model_index.json"  # what a model in diffusers' layout says of itself as a whole
 MARGIN = 1_000_000_000  # bytes of disk that are left free
 MAX_CONFIG = 2_000_000  # bytes
 REFUSED = 3  # exit code of the conversion: the file's fault, and the last line says which
@@ -108,13 +109,14 @@ def add_folder(folder: Path, name: str, wanted: Wanted, home: Path, terms: Terms
 
     `terms`: those of the page that it comes from, if it has one.
     """
-    model = model_of(read_config(folder / "model_index.json"), folder.name)
+    index = read_config(folder / INDEX)
+    model = model_of(index, folder.name)
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     files = chosen(names, model, folder.name, half=False)
     denoiser = read_config(folder / model.denoiser / "config.json")
     vae = read_config(folder / "vae" / "config.json")
     _check_latents(model, denoiser, vae, folder.name)
-    known = published(model.family, folder.name, denoiser)
+    known = published(model.family, folder.name, {**index, **denoiser})
     sizes = _sizes(model, denoiser, vae, known, folder.name)
     for source in files:
         if source.endswith(".safetensors"):
@@ -135,7 +137,7 @@ def chosen(names: Iterable[str], model: Model, name: str, half: bool) -> dict[st
     Weights are safetensors alone. Where a part is there in two precisions, `half` takes the smaller one.
     """
     there = set(names)
-    files = {"scheduler/scheduler_config.json": "scheduler/scheduler_config.json"}
+    files = {file: file for file in (INDEX, "scheduler/scheduler_config.json")}
     for part in model.parts:
         files |= {f"{part}/config.json": f"{part}/config.json"} | _weights(there, part, name, half)
     kinds = ((model.tokenizers, TOKENIZER_FILES), (model.processors, PROCESSOR_FILES))

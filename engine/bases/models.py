@@ -42,7 +42,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How a model of `family` draws best: one whose name has `words` in it, and whose denoiser is configured so.
+    """How a model of `family` draws best: one whose name has `words` in it, and whose index or denoiser says `config`.
 
     `licence` is one that binds whatever is made of the model, too. The sizes are pixels, as base.toml has them.
     """
@@ -50,7 +50,7 @@ class Published:
     family: Family
     words: str
     steps: int
-    guidance: float  # 1 is none
+    guidance: float  # as the family counts it
     licence: str = ""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     native: int = 1024
@@ -94,11 +94,11 @@ PUBLISHED = (  # the first that fits; the figures are those of the models' own p
     Published("sd3", "", 28, 3.5, STABILITY, multiple=64),
     Published("flux", "", 28, 3.5, NON_COMMERCIAL, {"guidance_embeds": True}, min=256),
     Published("flux", "", 4, 1.0, min=256),  # schnell
-    Published("flux2", "base-9b", 50, 4.0, "flux-non-commercial-license", min=256),
-    Published("flux2", "9b", 4, 1.0, "flux-non-commercial-license", min=256),
-    Published("flux2", "base", 50, 4.0, min=256),
-    Published("flux2", "", 4, 1.0, min=256),
-    Published("zimage", "turbo", 9, 1.0),
+    Published("flux2", "9b", 4, 1.0, "flux-non-commercial-license", {"is_distilled": True}, min=256),
+    Published("flux2", "9b", 50, 4.0, "flux-non-commercial-license", min=256),
+    Published("flux2", "", 4, 1.0, config={"is_distilled": True}, min=256),
+    Published("flux2", "", 50, 4.0, min=256),
+    Published("zimage", "turbo", 9, 0.0),  # guidance 0 is none there
     Published("zimage", "", 50, 4.0),
     Published("qwen", "", 50, 4.0, native=1328),
 )
@@ -124,7 +124,7 @@ def made_of(family: Family) -> Model:
 
 
 def published(family: Family, name: str, config: Mapping[str, Any]) -> Published | None:
-    """How a model of that name and with such a denoiser draws best; None for the UNets, whose layouts say it."""
+    """How a model draws best, by its name and its index and denoiser as one; None for UNets, whose layouts say it."""
     fits = (one for one in PUBLISHED if one.family == family and re.search(one.words, name.lower()))
     return next((one for one in fits if all(config.get(key) == value for key, value in one.config.items())), None)
 

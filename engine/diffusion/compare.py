@@ -30,7 +30,7 @@ from engine.bases.memory import check_fits
 from engine.bases.models import Model, made_of
 from engine.diffusion import families
 from engine.diffusion.families import Parts
-from engine.diffusion.families.flux import packed
+from engine.diffusion.flow import packed
 from engine.diffusion.render import Brush, draw
 from engine.diffusion.resident import Resident, free_memory
 from engine.diffusion.samplers import scheduler

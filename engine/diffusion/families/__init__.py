@@ -120,10 +120,21 @@ def find(name: str) -> Family:
     return cast(Family, importlib.import_module(f"{__name__}.{name}").FAMILY)
 
 
+def tokenizer(cls: Any, folder: Path, name: str) -> Any:
+    """One tokenizer of a base, never from a network."""
+    return cls.from_pretrained(folder / name, local_files_only=True)
+
+
 def part(cls: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
     """One component of a base in diffusers' layout, from its safetensors alone and never from a network."""
     found = cls.from_pretrained(folder, subfolder=name, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
     return found.eval().requires_grad_(False)
+
+
+def config(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a base; empty if it is not there."""
+    path = folder / name
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def common_parts(
@@ -135,18 +146,8 @@ def common_parts(
         part(AutoencoderKL, folder, "vae", torch.float32),
         tuple(tokenizer(CLIPTokenizer, folder, name) for name in tokenizers),
         encoders,
-        schedule(folder),
+        config(folder, "scheduler/scheduler_config.json"),
     )
-
-
-def tokenizer(cls: Any, folder: Path, name: str) -> Any:
-    """One tokenizer of a base, never from a network."""
-    return cls.from_pretrained(folder / name, local_files_only=True)
-
-
-def schedule(folder: Path) -> dict[str, Any]:
-    """The configuration of a base's own scheduler."""
-    return json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
 
 
 def stacked(conditions: Sequence[Conditioning]) -> Conditioning:

@@ -4,11 +4,9 @@ Guidance is one of its inputs where it was distilled so (dev); schnell has none.
 Black Forest Labs, github.com/black-forest-labs/flux; prompts, packing and times are as in diffusers' `FluxPipeline`.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
@@ -17,8 +15,8 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 
 from engine.bases import Base, Preview
 from engine.diffusion import t5
-from engine.diffusion.families import Conditioning, Family, Parts, part, schedule, tokenizer
-from engine.diffusion.flow import shift, times
+from engine.diffusion.families import Conditioning, Family, Parts, config, part, tokenizer
+from engine.diffusion.flow import linear_mu, linear_sigmas, packed, unpacked
 from engine.diffusion.prompts import padded, pieces
 from engine.errors import Invalid
 from engine.plans import ImagePlan
@@ -49,7 +47,7 @@ class Flux(Family):
                 part(CLIPTextModel, folder, "text_encoder", dtype),
                 part(T5EncoderModel, folder, "text_encoder_2", dtype),
             ),
-            schedule(folder),
+            config(folder, "scheduler/scheduler_config.json"),
         )
 
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
@@ -69,8 +67,7 @@ class Flux(Family):
         if plan.negative.strip():
             todo = "Say in the prompt what shall be there instead."
             raise Invalid("negative", "FLUX.1 reads no negative prompt", todo)
-        config = json.loads((base.folder / "transformer" / "config.json").read_text())
-        if not config.get("guidance_embeds") and plan.guidance not in (0, 1):
+        if not config(base.folder, "transformer/config.json").get("guidance_embeds") and plan.guidance not in (0, 1):
             why = f"this FLUX.1 was made to draw without guidance, so {plan.guidance:g} would change nothing"
             raise Invalid("guidance", why, "Leave it out, or choose FLUX.1-dev, which reads it.")
 
@@ -85,30 +82,18 @@ class Flux(Family):
         reads = parts.denoiser.config.guidance_embeds
         out = net(
             packed(x),
-            timestep=times(t, x).to(x.dtype) / 1000,
+            timestep=t.expand(len(x)).to(x.dtype) / 1000,
             guidance=torch.full((len(x),), guidance, device=x.device, dtype=torch.float32) if reads else None,
             pooled_projections=cond.pooled,
             encoder_hidden_states=cond.tokens,
             txt_ids=torch.zeros(cond.tokens.shape[1], 3, device=x.device),
             img_ids=places(x),
         ).sample
-        return unpacked(out, x.shape)
+        return unpacked(out, *x.shape[2:])
 
     def timing(self, parts: Parts, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         tokens = (shape[2] // 2) * (shape[3] // 2)
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps).tolist(), "mu": shift(parts.scheduler, tokens)}
-
-
-def packed(x: Tensor) -> Tensor:
-    """(n, c, h, w) → (n, h/2 · w/2, 4c): each 2 x 2 of latents is one token, its channels the slow axis."""
-    n, c, h, w = x.shape
-    return x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h // 2 * (w // 2), 4 * c)
-
-
-def unpacked(tokens: Tensor, shape: torch.Size) -> Tensor:
-    """The way back, to latents of that shape."""
-    n, c, h, w = shape
-    return tokens.reshape(n, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(shape)
+        return {"sigmas": linear_sigmas(steps), "mu": linear_mu(parts.scheduler, tokens)}
 
 
 def places(x: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 
 from engine.bases import Preview
 from engine.diffusion import t5
-from engine.diffusion.families import Conditioning, Family, Parts, part, schedule, tokenizer
+from engine.diffusion.families import Conditioning, Family, Parts, config, part, tokenizer
 from engine.diffusion.families.sdxl import last_but_one
-from engine.diffusion.flow import shift, times
+from engine.diffusion.flow import linear_mu
 from engine.diffusion.prompts import encoded, pieces
 from engine.prompts import Prompt
 
@@ -53,7 +53,7 @@ class StableDiffusion3(Family):
                 part(CLIPTextModelWithProjection, folder, "text_encoder_2", dtype),
                 *third,
             ),
-            schedule(folder),
+            config(folder, "scheduler/scheduler_config.json"),
         )
 
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
@@ -86,14 +86,16 @@ class StableDiffusion3(Family):
         self, parts: Parts, net: nn.Module, x: Tensor, t: Tensor, cond: Conditioning, guidance: float
     ) -> Tensor:
         del parts, guidance  # this network reads none
-        return net(x, timestep=times(t, x), encoder_hidden_states=cond.tokens, pooled_projections=cond.pooled).sample
+        return net(
+            x, timestep=t.expand(len(x)), encoder_hidden_states=cond.tokens, pooled_projections=cond.pooled
+        ).sample
 
     def timing(self, parts: Parts, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         if not parts.scheduler.get("use_dynamic_shifting"):
             return {"num_inference_steps": steps}
         patch = parts.denoiser.config.patch_size
         tokens = (shape[2] // patch) * (shape[3] // patch)
-        return {"num_inference_steps": steps, "mu": shift(parts.scheduler, tokens)}
+        return {"num_inference_steps": steps, "mu": linear_mu(parts.scheduler, tokens)}
 
 
 FAMILY = StableDiffusion3()
