@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from engine.bases import Base
+from engine.diffusion.control import Guide, guided
 from engine.diffusion.families import Conditioning, stacked
 from engine.diffusion.resident import Resident
 from engine.diffusion.samplers import Sampler
@@ -31,7 +32,10 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Brush:
-    """How one picture is drawn; see `engine.plans.ImagePlan`. `references`: pictures (1, 3, h, w) in [-1, 1]."""
+    """How one picture is drawn; see `engine.plans.ImagePlan`. `references`: pictures (1, 3, h, w) in [-1, 1].
+
+    `guides` are ControlNets for a UNet.
+    """
 
     prompt: str
     negative: str
@@ -44,6 +48,7 @@ class Brush:
     canvas: Canvas | None = None
     syntax: int = LITERAL
     references: tuple[Tensor, ...] = ()
+    guides: tuple[Guide, ...] = ()
 
     @classmethod
     def plain(cls, base: Base, prompt: str, seed: int) -> "Brush":
@@ -78,7 +83,8 @@ def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Gene
     x = sampler.begin(noise, brush.canvas and brush.canvas.latents, brush.canvas.strength if brush.canvas else 1.0)
     for i, t in enumerate(sampler.timesteps):
         seen = sampler.seen(x.expand(len(cond.tokens), -1, -1, -1), t)
-        out = family.predict(parts, model, seen.to(resident.dtype), t, cond, brush.guidance).float()
+        asked = guided(model, brush.guides, (i + 1) / len(sampler.timesteps))
+        out = family.predict(parts, asked, seen.to(resident.dtype), t, cond, brush.guidance).float()
         if len(out) == 2:
             out = family.guided(*out.chunk(2), brush.guidance)
         x, clean = sampler.step(out, t, x)
