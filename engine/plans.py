@@ -114,8 +114,8 @@ class LoraStack:
 class Control:
     """A picture that says where things are, for a ControlNet of that kind (Zhang et al. 2023, arXiv:2302.05543).
 
-    `image` is a picture whose edges are taken, a drawing, or the map of poses or depths itself; with `is_map` it is what
-    the ControlNet reads, whatever the kind. It counts `weight` times, in the first `until` (0 to 1) of the steps.
+    `image` is a picture whose edges are taken, a drawing, or the map of poses or depths itself; with `is_map` it
+    is what the ControlNet reads, whatever the kind. It counts `weight` times in the first part `until` of the steps.
     """
 
     kind: ControlKind

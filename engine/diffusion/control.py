@@ -31,7 +31,7 @@ PAPER = 127  # a drawing whose mean is above this is dark on light
 
 @dataclass(frozen=True)
 class Guide:
-    """A ControlNet and its `hint` (1, 3, h, w) in [0, 1]; it counts `weight` times, in the first `until` of the steps."""
+    """A ControlNet and its `hint` (1, 3, h, w) in [0, 1]: `weight` times, in the first part `until` of the steps."""
 
     net: nn.Module
     hint: Tensor
