@@ -74,20 +74,22 @@ class _Outline(NamedTuple):
     is_xl: bool
 
 
-def installed(home: Path) -> tuple[Net, ...]:
+def installed(home: Path | None) -> tuple[Net, ...]:
     """Every ControlNet of the home, by name. Raises `Invalid` for one whose control.toml cannot be read."""
+    if home is None:
+        return ()
     root = home / "controls"
     with reading(root):
         files = sorted(root.glob(f"*/{MANIFEST}"))
     return tuple(_read(file) for file in files)
 
 
-def nets_for(controls: Iterable[Control], base: Base, home: Path) -> tuple[Net, ...]:
+def nets_for(controls: Iterable[Control], base: Base, home: Path | None) -> tuple[Net, ...]:
     """For each control the ControlNet that reads it. Raises `Invalid`, saying what to add, where there is none."""
     return tuple(net_for(control.kind, base, home) for control in controls)
 
 
-def net_for(kind: ControlKind, base: Base, home: Path) -> Net:
+def net_for(kind: ControlKind, base: Base, home: Path | None) -> Net:
     """The ControlNet of that kind for that base. Raises `Invalid` where there is none."""
     of_kind = [net for net in installed(home) if net.kind == kind]
     if found := next((net for net in of_kind if net.fits(base)), None):
