@@ -22,7 +22,7 @@ try:
     from engine.errors import AtelierError, Cancelled, Fault, Invalid
     from engine.exchange import Wish as ImportWish
     from engine.lora.write import DIALECTS
-    from engine.plans import DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
+    from engine.plans import CONTROLS, DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
     from engine.recipes import VERSION
 except KeyboardInterrupt:  # these take a moment, in which nothing has been begun
     sys.exit(130)
@@ -166,6 +166,13 @@ async def _bases(studio: Studio, args: argparse.Namespace, terminal: Terminal) -
     return bases.bases_command(studio, said, terminal)
 
 
+async def _controls(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import controls
+
+    said = controls.Request(**{name: getattr(args, name) for name in controls.Request.__slots__})
+    controls.controls_command(studio, said, terminal)
+
+
 async def _chat(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> None:
     from bot.commands import conversation
 
@@ -228,6 +235,7 @@ def _parser() -> Parser:
     _add_train(command("train", _train, "Train a LoRA from a folder of 4 to 30 pictures."))
     _add_loras(command("loras", _loras, "List the LoRAs, show one, take files in and write them out."), common)
     _add_bases(command("bases", _bases, "List the base models; add one, download one, choose one, check one."))
+    _add_controls(command("controls", _controls, "List the ControlNets, or add one: edges, poses, depths, sketches."))
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
     service = command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks.")
     service.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
@@ -249,6 +257,7 @@ def _add_draw(parser: Parser) -> None:
     _add_strength(parser)
     parser.add_argument("--size", type=size, metavar="WxH", help=SIZE)
     _add_file(parser)
+    _add_followed(parser)
     _add_sampling(parser)
 
 
@@ -258,6 +267,7 @@ def _add_edit(parser: Parser) -> None:
     parser.add_argument("--mask", type=path, metavar="FILE", help="of the same size: white is redrawn, black stays")
     _add_strength(parser)
     _add_file(parser)
+    _add_followed(parser)
     _add_sampling(parser)
 
 
@@ -281,6 +291,14 @@ def _add_file(parser: Parser) -> None:
 
 def _add_strength(parser: Parser) -> None:
     parser.add_argument("--strength", type=number, metavar="S", help="how far from it: 0.01 to 1 (default: 0.6)")
+
+
+def _add_followed(parser: Parser) -> None:
+    kinds, shown = ", ".join(CONTROLS), "KIND:FILE:WEIGHT"
+    parser.add_argument("--control", action="append", metavar=shown, help=f"a picture to follow: {kinds}; up to 3")
+    parser.add_argument("--control-map", action="append", metavar=shown, help="the same, of a file that is the map")
+    parser.add_argument("--control-until", type=number, metavar="U", help="in which part of the steps: 0.01 to 1")
+    parser.add_argument("--reference", action="append", metavar="FILE:WEIGHT", help="a picture of how it is to look")
 
 
 def _add_sampling(parser: Parser) -> None:
@@ -375,9 +393,19 @@ def _add_bases(parser: Parser) -> None:
     parser.add_argument("--out", type=path, metavar="DIR", help="check: where the pictures land (default: nowhere)")
 
 
+def _add_controls(parser: Parser) -> None:
+    parser.add_argument("what", nargs="?", default="list", type=one_of(("list", "add")), metavar="list|add")
+    what = "to add: a folder in diffusers' layout, or a .safetensors file"
+    parser.add_argument("path", nargs="?", type=path, metavar="FOLDER", help=what)
+    parser.add_argument("--kind", type=one_of(CONTROLS), metavar="KIND", help=f"what it reads: {', '.join(CONTROLS)}")
+    parser.add_argument("--name", dest="as_name", default="", metavar="N", help="what it is called")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="its licence, where the file does not say it")
+    parser.add_argument("--commercial", action=argparse.BooleanOptionalAction, help="whether its pictures may be sold")
+
+
 def _wish(args: argparse.Namespace) -> Wish:
     given: dict[str, Any] = {name: getattr(args, name) for name in Wish.__slots__ if hasattr(args, name)}
-    given["lora"] = tuple(args.lora or ())
+    given |= {name: tuple(given.get(name) or ()) for name in ("lora", "control", "control_map", "reference")}
     return Wish(**given)
 
 

@@ -17,12 +17,14 @@ from bot.intent import BRAND, AskBack, Change, Intent, Question, Setting, StyleT
 from bot.interpreter import Interpreter, pictures
 from bot.message import Inbound, Press, Reply, Sent
 from bot.newcomers import brings_a_lora, parcels, taken_in
-from bot.planner import Picture, brand_card, emphasised, plan_for
+from bot.planner import Picture, brand_card, emphasised, followed, plan_for
 from bot.presses import ANOTHER, NOTHING_TO_STOP, STOPPED, TRAIN, asks_to_stop, gathered, picked
 from bot.rules.answers import completed
+from bot.rules.following import answered, following
 from bot.shelf import Shelf
 from bot.uploads import check_picture
 from engine.catalog import LoraCard
+from engine.controls import net_for
 from engine.errors import AtelierError, Cancelled, Invalid, NameTaken, TooFewPictures, TryLater, UserError
 from engine.jobs import Progress, Queued, Ticket
 from engine.plans import MAX_COUNT, MAX_PROMPT, MAX_SEED, ImagePlan, Plan, TrainPlan
@@ -33,6 +35,8 @@ from engine.wildcards import Lines, no_files, resolved
 log = logging.getLogger(__name__)
 
 EMPTY = Invalid("message", "it is empty", "Say what to draw, for example: a red mug on a podium.")
+AGAIN = "again"  # of a picture to follow that comes without a word on what to show
+ASK_FOLLOWED = AskBack(kind="ask_back", missing="subject", question="What shall it show?")
 Event = Queued | Progress | Saved | LoraCard
 
 
@@ -115,12 +119,14 @@ class Assistant:
         return None
 
     async def _said(self, talk: Conversation, inbound: Inbound) -> AsyncGenerator[Reply]:
-        message = completed(talk.asked, inbound)
+        message = answered(talk.asked, inbound) or completed(talk.asked, inbound)
         if brings_a_lora(message):
             yield await self._taken_in(talk, message)
             return
         if talk.here.trains and pictures(message) and not message.text.strip():
             message = message.model_copy(update={"text": TRAIN})
+        if (follow := following(message)) and follow.what != "look":
+            net_for(follow.what, self._shelf.base, self._shelf.home)
         intent, message, seed = await self._read(talk, message)
         try:
             async with aclosing(self._act(intent, talk, message, seed)) as said:
@@ -145,6 +151,10 @@ class Assistant:
         """The message with its choices made by `seed`, and what it means then."""
         said = message.model_copy(update={"text": resolved(message.text, seed, self._lines)})
         bare = said.model_copy(update={"text": self._taken(said.text)[0]})
+        if follow := following(bare):
+            if not follow.rest and talk.last is None:
+                return said, ASK_FOLLOWED
+            bare = bare.model_copy(update={"text": follow.rest or AGAIN, "attachments": ()})
         return said, await self._interpreter.read(talk, bare)
 
     def _taken(self, text: str) -> tuple[str, tuple[Span, ...]]:
@@ -268,7 +278,11 @@ class Assistant:
             raise
         if isinstance(planned, AskBack):
             return planned
-        return replace(emphasised(planned, self._taken(message.text)[1], self._shelf), intent=intent.kind)
+        planned = emphasised(planned, self._taken(message.text)[1], self._shelf)
+        if follow := following(message):
+            first = follow.pictures[0]
+            planned = followed(planned, follow, check_picture(first.data, first.name).data, self._shelf)
+        return replace(planned, intent=intent.kind)
 
     async def _run(self, planned: Planned, talk: Conversation, intent: str, inbound: Inbound) -> AsyncGenerator[Reply]:
         """The job, from its first progress to what was kept of it."""
@@ -342,6 +356,8 @@ def _holding(talk: Conversation, intent: Intent, message: Inbound) -> Conversati
     """The files in hand: all of them for a training, else the first picture, checked."""
     if isinstance(intent, Train):
         return talk.holding(message.attachments, ())
+    if following(message):  # it is not drawn over
+        return talk.holding((), ())
     return talk.holding(
         message.attachments, tuple(check_picture(file.data, file.name) for file in pictures(message)[:1])
     )

@@ -10,7 +10,7 @@ from pydantic import Field
 from bot.intent import AskBack, Frame, Genre, Scene
 from bot.message import Attachment, Inbound
 from bot.uploads import Upload
-from engine.plans import ImagePlan, TrainPlan
+from engine.plans import Control, ImagePlan, Reference, TrainPlan
 from engine.prompts import Span
 
 SHOTS = 20  # pictures of a thread that one can go back to
@@ -29,7 +29,8 @@ class Chosen:
 class Order:
     """A request for a picture in full, as words: what a plan is made from, and what a later change is applied to.
 
-    `emphasis` are the words that were said with a weight of their own: `(red:1.3)`.
+    `emphasis` are the words that were said with a weight of their own: `(red:1.3)`. `controls` and `references` are
+    pictures that it follows.
     """
 
     genre: Genre
@@ -39,6 +40,8 @@ class Order:
     image: bytes | None = None
     strength: float = 0.6
     emphasis: tuple[Span, ...] = ()
+    controls: tuple[Control, ...] = ()
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

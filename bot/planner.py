@@ -26,6 +26,7 @@ from bot.intent import (
     Train,
 )
 from bot.prompts import words
+from bot.rules.following import Following
 from bot.rules.lexicon import Lexicon
 from bot.rules.scenes import read_scene
 from bot.rules.text import Text
@@ -46,9 +47,11 @@ from engine.plans import (
     MAX_SEED,
     MAX_WEIGHT,
     PICTURES,
+    Control,
     ImagePlan,
     Kind,
     LoraStack,
+    Reference,
     TrainPlan,
     brief,
 )
@@ -62,6 +65,13 @@ NOT_SEEN = "I cannot see what an attached picture shows, so I drew over it by yo
 NAMED, IN_PICTURE = "you named it", "in the picture that you attached"
 HERE = "always used here"
 LORA_STRENGTH, PLAIN_STRENGTH = 0.8, 0.7  # of a style transfer, by what gives the style
+FOLLOWED = {
+    "edge": "It follows the edges of your picture.",
+    "sketch": "It follows your sketch.",
+    "pose": "I took your picture for a map of poses, a stick figure on black: I cannot find poses in a photograph.",
+    "depth": "I took your picture for a map of depths, light where it is near: I cannot measure depth in a photograph.",
+    "look": "It has its look from your picture.",
+}
 ASK_NAME = "What shall the new LoRA be called?"
 ASK_SHOW = "What shall it show?"
 ASK_CHANGE = "What shall I change: the background, a colour, the style, the size, or something to add or take away?"
@@ -152,6 +162,8 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
         upscale=size.upscale,
         transparent=bool(frame.transparent),
         syntax=MARKED,
+        controls=order.controls,
+        references=order.references,
     )
     return Planned(plan, replace(order, frame=_as_planned(frame, plan)), (*((size.note,) if size.note else ()), *notes))
 
@@ -163,6 +175,18 @@ def emphasised(found: Planned, spans: tuple[Span, ...], shelf: Shelf) -> Planned
     anew = {span.text.lower(): span for span in (*found.order.emphasis, *spans)}
     order = replace(found.order, emphasis=tuple(anew.values()))
     return replace(planned(order, shelf, found.plan.seed), notes=found.notes)
+
+
+def followed(found: Planned, follow: Following, picture: bytes, shelf: Shelf) -> Planned:
+    """The plan with an attached picture to follow, in the place of those that an earlier message brought."""
+    if found.order is None or not isinstance(found.plan, ImagePlan):
+        return found
+    controls = () if follow.what == "look" else (Control(follow.what, picture),)
+    references = (Reference(picture),) if follow.what == "look" else ()
+    order = replace(found.order, controls=controls, references=references)
+    only = ("Only the first of the attached pictures was used.",) if len(follow.pictures) > 1 else ()
+    notes = (FOLLOWED[follow.what], *only, *found.notes)
+    return replace(planned(order, shelf, found.plan.seed), notes=notes)
 
 
 def _spoken_of(order: Order, shelf: Shelf) -> dict[str, LoraCard]:

@@ -34,7 +34,7 @@ CONCEPT = (
     "such as “{trigger}”, that calls it in the prompt: you say the LoRA's name, and I put the trigger in. "
     "Ask “which LoRAs are there?” or “how do I train one?”."
 )
-OPTION = re.compile(r"(?<!\w)--([a-z])")  # of the command line; in words it is said without dashes
+OPTION = re.compile(r"(?<!\w)--([a-z])(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of a command: said without dashes
 HELP = (
     "I draw pictures with LoRAs and learn new ones. Try: “{example}”; “a product shot of a mug "
     "on a podium”; after a picture “same but on teal”, “another one”, “as a story” or “on a transparent background”; "

@@ -5,7 +5,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,14 @@ from PIL import Image, ImageChops, ImageStat
 from bot.sheets import MOST_THUMBS, Credit, Panelled, on_paper, why_sheet
 from bot.surgery import whole_word, with_articles
 from bot.triggers import SUBJECTS
+from engine import controls
 from engine.bases import Base, fingerprint
 from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
 from engine.files import read_bounded
 from engine.plans import ImagePlan, LoraRef, LoraStack
 from engine.recipes import BROKEN, TOO_LARGE, companion_folder, plan_from
+from engine.store import Store
 
 MAX_THUMBNAIL = 4_000_000  # bytes of a picture of 512 pixels a side, and more
 EDGE = " \t\r\n,-"  # what ties a word to its neighbours
@@ -38,7 +40,7 @@ class Panel:
     plan: ImagePlan
 
 
-def redrawing(recipe: dict[str, Any], name: str, base: Base, inputs: Callable[[str], bytes]) -> ImagePlan:
+def redrawing(recipe: dict[str, Any], name: str, base: Base, store: Store) -> ImagePlan:
     """The plan that draws the picture `name` again; `Invalid` if what drew it is not as it was then."""
     if base.fingerprint() != recipe["base_sha256"]:
         why = f"the base “{recipe['base']}” is another one now than when it was drawn"
@@ -47,7 +49,12 @@ def redrawing(recipe: dict[str, Any], name: str, base: Base, inputs: Callable[[s
         if fingerprint(companion_folder(companion)) != sha256:
             why = f"the {companion} that worked on it is another one now"
             raise Invalid(name, why, "Draw its prompt anew, or with the Atelier that drew it.")
-    return plan_from(recipe, inputs)
+    for control in recipe.get("controls", ()):
+        net = controls.net_for(control["kind"], base, store.home)
+        if fingerprint(net.folder) != control["sha256"]:
+            why = f"the ControlNet “{control['net']}” that it followed is not the one that is here now ({net.name})"
+            raise Invalid(name, why, "Bring the earlier one back, or draw its prompt anew.")
+    return plan_from(recipe, store.input)
 
 
 def panels(plan: ImagePlan, name: str, catalog: Catalog) -> tuple[Panel, ...]:
@@ -150,13 +157,18 @@ def _facts(plan: ImagePlan) -> list[tuple[str, str]]:
         *(("cut out",) if plan.transparent else ()),
     )  # fmt: skip
     facts = (("prompt", plan.prompt), ("negative", plan.negative), ("made with", " · ".join(made)))
-    return [(key, value) for key, value in (*facts, ("drawn over", _over(plan))) if value]
+    return [(key, value) for key, value in (*facts, ("drawn over", _over(plan)), ("follows", _followed(plan))) if value]
 
 
 def _over(plan: ImagePlan) -> str:
     if plan.image is None:
         return ""
     return f"an earlier picture{', under a mask' if plan.mask else ''}, at strength {plan.strength:g}"
+
+
+def _followed(plan: ImagePlan) -> str:
+    said = [f"{control.kind} at {control.weight:g}" for control in plan.controls]
+    return " · ".join([*said, *(f"the look of a picture at {one.weight:g}" for one in plan.references)])
 
 
 def _credit(ref: LoraRef, card: LoraCard) -> Credit:

@@ -15,17 +15,23 @@ KINDS: tuple[Kind, ...] = ("subject", "character", "product", "style", "quality"
 Prior = Literal["base", "class", "none"]
 PRIORS: tuple[Prior, ...] = ("base", "class", "none")
 
+ControlKind = Literal["edge", "pose", "depth", "sketch"]
+CONTROLS: tuple[ControlKind, ...] = ("edge", "pose", "depth", "sketch")
+
 SAMPLERS = ("dpm++", "euler", "euler a", "ddim", "unipc")
 
 MAX_WEIGHT = 2.0
 MAX_LORAS = 8
 MAX_COUNT = 4
+MAX_CONTROLS = 3
+MAX_REFERENCES = 4
 MAX_STEPS = 60
 MAX_PROMPT = 4_000
 MAX_PIXELS = 4_200_000
 MAX_DELIVERED = 16_800_000  # pixels of a picture as it is delivered: what we read back, too
 UPSCALES = (1, 4)
 UPSCALING = 20  # steps that take as long as to enlarge a picture by four
+CONTROLLING = 0.5  # of a step more for each control: a ControlNet is the first half of a UNet
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**32 - 1
 MAX_TRIGGER = 64
@@ -66,6 +72,13 @@ def check_pixels(width: int, height: int, most: int = MAX_PIXELS) -> None:
         raise Invalid("size", f"{said} is more than {most / 1e6:g} megapixels", "Ask for fewer pixels.")
 
 
+def check_is_picture(what: str, data: bytes) -> None:
+    """Raise `Invalid` unless these bytes begin as a PNG, a JPEG or a WebP does; they are not decoded here."""
+    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    if not is_webp and not data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        raise Invalid(what, "it is not a picture", "Give a PNG, JPEG or WebP file.")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class LoraRef:
     """One adapter at one strength: 0 is off, 1 as trained, below 0 pushes away from it. `sha256` pins the file.
@@ -98,6 +111,40 @@ class LoraStack:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """A picture that says where things are, for a ControlNet of that kind (Zhang et al. 2023, arXiv:2302.05543).
+
+    `image` is a picture whose edges are taken, a drawing, or the map of poses or depths itself; with `is_map` it
+    is what the ControlNet reads, whatever the kind. It counts `weight` times in the first part `until` of the steps.
+    """
+
+    kind: ControlKind
+    image: bytes
+    weight: float = 1.0
+    until: float = 1.0
+    is_map: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in CONTROLS:
+            raise Invalid("control", f"there is none of the kind “{self.kind}”", f"Say one of {', '.join(CONTROLS)}.")
+        check_is_picture(f"control {self.kind}", self.image)
+        check_range(f"weight of the control {self.kind}", self.weight, 0.01, MAX_WEIGHT)
+        check_range(f"until of the control {self.kind}", self.until, 0.01, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A picture that shows how it is to look: `image` counts `weight` times."""
+
+    image: bytes
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_is_picture("reference", self.image)
+        check_range("weight of the reference", self.weight, 0.01, MAX_WEIGHT)
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePlan:
     """`count` pictures of one prompt; picture k has seed + k, so that each can be drawn again alone.
 
@@ -108,7 +155,7 @@ class ImagePlan:
     there were marks, and has none.
 
     It is drawn at `width` x `height` pixels and delivered `upscale` times as large; `transparent` cuts out what
-    it shows.
+    it shows. `controls` say where things are in it, `references` how it looks.
     """
 
     prompt: str
@@ -128,6 +175,8 @@ class ImagePlan:
     upscale: int = 1
     transparent: bool = False
     syntax: int = LITERAL
+    controls: tuple[Control, ...] = ()
+    references: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("syntax", self.syntax, LITERAL, MARKED)
@@ -145,6 +194,8 @@ class ImagePlan:
         if self.sampler not in SAMPLERS:
             raise Invalid("sampler", f"there is none named “{self.sampler}”", f"Choose one of {', '.join(SAMPLERS)}.")
         check_range("strength", self.strength, 0.01, 1)
+        check_range("controls", len(self.controls), 0, MAX_CONTROLS)
+        check_range("references", len(self.references), 0, MAX_REFERENCES)
         self._check_size()
         if self.mask is not None and self.image is None:
             raise Invalid("mask", "there is no picture that it belongs to", "Name the picture to edit as well.")
@@ -168,9 +219,16 @@ class ImagePlan:
         return (*(("upscaler",) if self.upscale > 1 else ()), *(("matting",) if self.transparent else ()))
 
     @property
+    def inputs(self) -> tuple[bytes, ...]:
+        """The pictures that it is drawn from, encoded."""
+        given = (self.image, self.mask, *(c.image for c in self.controls), *(r.image for r in self.references))
+        return tuple(data for data in given if data is not None)
+
+    @property
     def work(self) -> float:
-        """What it costs, in steps of 65,536 pixels; enlarging it counts as `UPSCALING` of these."""
-        steps = self.steps + (UPSCALING if self.upscale > 1 else 0)
+        """What it costs, in steps of 65,536 pixels; enlarging counts as `UPSCALING`, a control as `CONTROLLING`."""
+        each = 1 + CONTROLLING * sum(control.until for control in self.controls)
+        steps = self.steps * each + (UPSCALING if self.upscale > 1 else 0)
         return self.count * steps * self.width * self.height / 65_536
 
 

@@ -61,9 +61,8 @@ class JobQueue:
         job = ticket.key if ticket else ""
         if isinstance(plan, ImagePlan):
             self._store.check_out(out)
-            for data in (plan.image, plan.mask):
-                if data is not None:
-                    self._store.save_input(data)
+            for data in plan.inputs:
+                self._store.save_input(data)
         elif (card := self._catalog.made_by(job, plan.name)) is not None:
             yield card  # an earlier try got as far as this, and no further
             return

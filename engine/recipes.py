@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.bases import Base, fingerprint
 from engine.catalog import LoraCard
+from engine.controls import Net
 from engine.errors import Invalid
-from engine.plans import MAX_DELIVERED, ImagePlan, Kind, LoraRef, LoraStack
+from engine.plans import MAX_DELIVERED, Control, ControlKind, ImagePlan, Kind, LoraRef, LoraStack, Reference
 from engine.prompts import LITERAL
 
 VERSION = "0.2.0"
@@ -40,6 +41,27 @@ class RecipeLora(BaseModel):
     sha256: str
     role: Kind
     licence: str
+
+
+class RecipeControl(BaseModel):
+    """`image` is the picture's SHA-256, `net` and `sha256` are the ControlNet that read it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    kind: ControlKind
+    weight: float
+    until: float
+    image: str
+    is_map: bool
+    net: str
+    sha256: str
+
+
+class RecipeReference(BaseModel):
+    """`image` is the picture's SHA-256."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    weight: float
+    image: str
 
 
 class Recipe(BaseModel):
@@ -74,6 +96,8 @@ class Recipe(BaseModel):
     transparent: bool = False
     companions: dict[str, str] = {}
     syntax: int = LITERAL
+    controls: list[RecipeControl] = []
+    references: list[RecipeReference] = []
 
 
 def companion_folder(name: str) -> Path:
@@ -82,9 +106,10 @@ def companion_folder(name: str) -> Path:
 
 
 def recipe_of(
-    plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int]
-) -> Recipe:
-    """The recipe of picture `index` of a plan; `cards` holds the card of each LoRA in its stack."""
+    plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int],
+    nets: tuple[Net, ...] = (),
+) -> Recipe:  # fmt: skip
+    """The recipe of picture `index` of a plan; `cards`: of each LoRA in its stack, `nets`: of each of its controls."""
     used = [cards[ref.name] for ref in plan.stack.refs]
     return Recipe(
         atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
@@ -93,11 +118,16 @@ def recipe_of(
         loras=[RecipeLora(name=r.name, weight=r.weight, sha256=r.sha256, role=r.role, licence=cards[r.name].licence)
                for r in plan.stack.refs],
         image=_digest(plan.image), mask=_digest(plan.mask), strength=plan.strength if plan.image else None,
-        licences={"base": base.licence} | {card.name: card.licence for card in used},
-        commercial=base.commercial and all(card.commercial for card in used), made_with=made_with,
+        licences={"base": base.licence} | {card.name: card.licence for card in used}
+                 | {f"control {net.name}": net.licence for net in nets},
+        commercial=base.commercial and all(one.commercial for one in (*used, *nets)), made_with=made_with,
         upscale=plan.upscale, transparent=plan.transparent,
         companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
         syntax=plan.syntax,
+        controls=[RecipeControl(kind=c.kind, weight=c.weight, until=c.until, image=_sha256(c.image), is_map=c.is_map,
+                                net=net.name, sha256=fingerprint(net.folder))
+                  for c, net in zip(plan.controls, nets, strict=True)],
+        references=[RecipeReference(weight=r.weight, image=_sha256(r.image)) for r in plan.references],
     )  # fmt: skip
 
 
@@ -125,6 +155,8 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
         mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
         upscale=r.upscale, transparent=r.transparent, syntax=r.syntax,
+        controls=tuple(Control(c.kind, inputs(c.image), c.weight, c.until, c.is_map) for c in r.controls),
+        references=tuple(Reference(inputs(x.image), x.weight) for x in r.references),
     )  # fmt: skip
 
 
@@ -173,4 +205,8 @@ def _read(data: bytes, name: str) -> Recipe:
 
 
 def _digest(data: bytes | None) -> str | None:
-    return hashlib.sha256(data).hexdigest() if data is not None else None
+    return _sha256(data) if data is not None else None
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

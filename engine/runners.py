@@ -9,19 +9,23 @@ from pathlib import Path
 import diffusers
 import torch
 from PIL import Image, ImageFilter
+from torch import Tensor
 
-from engine import bases, recipes
+from engine import bases, controls, recipes
 from engine.bases.memory import check_fits
 from engine.catalog import Catalog
 from engine.diffusion import families
+from engine.diffusion.control import Guide, Nets
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
 from engine.diffusion.resident import Resident, free_memory
-from engine.errors import NoPicture, OutOfMemory, WrongBase
+from engine.errors import Invalid, NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
-from engine.plans import ImagePlan, Plan, TrainPlan
+from engine.plans import ImagePlan, Plan, Reference, TrainPlan
 from engine.training.loop import train
+
+MAX_REFERENCE = 1_048_576  # pixels of a reference picture as a base reads it
 
 
 class Runners:
@@ -35,6 +39,7 @@ class Runners:
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._resident: Resident | None = None
         self._companions = companions or Companions(self._device)
+        self._nets = Nets(self._device)
 
     def run(self, plan: Plan) -> Generator[Event]:
         """Checks what can be checked at once, before the first step."""
@@ -70,21 +75,24 @@ class Runners:
                     card.name, base.name, f"it was trained for {card.family} ({card.base}), not {base.family}"
                 )
         self._companions.check(plan)
+        nets = controls.nets_for(plan.controls, base, self._home)
         resident = self.resident(plan.base)
         drawing = Drawing(plan)
         canvas = drawing.canvas(resident)
+        references = tuple(_reference(one) for one in plan.references)
+        guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
         pictures: list[Picture] = []
         with resident.stacked(plan.stack, self._catalog.weights):
             for k in range(plan.count):
                 stroke: Stroke | None = None
-                for stroke in draw(resident, _brush(plan, k, canvas)):
+                for stroke in draw(resident, _brush(plan, k, canvas, references, guides)):
                     shown = preview(resident, stroke.clean)
                     yield drawing.progress(k, stroke.step, stroke.steps, shown)
                 assert stroke is not None  # a plan has one step at least
                 image = delivered(_finished(resident, stroke, plan), plan, self._companions, drawing.over())
                 if plan.companions:
                     yield drawing.progress(k, stroke.steps + 1, stroke.steps, None)
-                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device))
+                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device), nets)
                 pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
 
@@ -123,12 +131,26 @@ class Drawing:
         return Progress("drawing", step, whole, k + 1, self.plan.count, preview=shown)
 
 
-def _brush(plan: ImagePlan, k: int, canvas: Canvas | None) -> Brush:
+def _brush(
+    plan: ImagePlan, k: int, canvas: Canvas | None, references: tuple[Tensor, ...], guides: tuple[Guide, ...]
+) -> Brush:
     """How picture `k` of a plan is drawn."""
     return Brush(
         plan.prompt, plan.negative, plan.seed + k, plan.width, plan.height, plan.steps, plan.guidance, plan.sampler,
-        canvas, plan.syntax,
+        canvas, plan.syntax, references, guides,
     )  # fmt: skip
+
+
+def _reference(reference: Reference) -> Tensor:
+    """The picture in its own shape, of at most a megapixel. Raises `Invalid` for a weight: a family reads it whole."""
+    if reference.weight != 1:
+        why = f"this base reads the whole picture, and cannot count it {reference.weight:g} times"
+        raise Invalid("weight of the reference", why, "Leave it out.")
+    with Image.open(io.BytesIO(reference.image)) as opened:
+        image = on_white(opened)
+    scale = min((MAX_REFERENCE / (image.width * image.height)) ** 0.5, 1)
+    size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+    return as_pixels(resized(image, size))
 
 
 def _finished(resident: Resident, stroke: Stroke, plan: ImagePlan) -> Image.Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bot import tags
+from bot.commands.controls import given, referred
 from bot.commands.files import check_target, read_file, read_picture, write_file
 from bot.commands.terminal import Terminal
 from bot.intent import NO_NUMBERS, Frame
@@ -18,9 +19,10 @@ from bot.wiring import Studio
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
+from engine.controls import nets_for
 from engine.errors import Invalid, WrongBase
 from engine.jobs import Progress
-from engine.plans import MAX_COUNT, MAX_SEED, ImagePlan, LoraRef, LoraStack, brief, check_range
+from engine.plans import MAX_COUNT, MAX_SEED, Control, ImagePlan, LoraRef, LoraStack, brief, check_range
 from engine.prompts import MARKED, Prompt, plain
 from engine.queue import Saved, SavedPicture
 from engine.recipes import read_recipe
@@ -50,6 +52,10 @@ class Wish:
     image: Path | None = None
     mask: Path | None = None
     strength: float | None = None
+    control: tuple[str, ...] = ()
+    control_map: tuple[str, ...] = ()
+    control_until: float | None = None
+    reference: tuple[str, ...] = ()
     out: Path | None = None
 
 
@@ -62,7 +68,7 @@ async def draw(studio: Studio, wish: Wish, terminal: Terminal) -> None:
 async def again(studio: Studio, picture: Path, out: Path | None, terminal: Terminal) -> None:
     """The picture of a recipe once more: on the same machine and versions, the same pixels."""
     recipe = read_recipe(read_file(picture), picture.name)
-    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store.input)
+    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store)
     _report(await drawn(studio, plan, terminal, out), (), terminal)
 
 
@@ -198,9 +204,21 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         upscale=size.upscale,
         transparent=wish.transparent,
         syntax=MARKED,
+        controls=_controls(studio, wish, base),
+        references=referred(wish.reference),
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
     return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
+
+
+def _controls(studio: Studio, wish: Wish, base: Base) -> tuple[Control, ...]:
+    """The pictures to follow. Raises `Invalid`, before anything is loaded, where one of them has no ControlNet."""
+    until = wish.control_until
+    found = (*given(wish.control, False, until), *given(wish.control_map, True, until))
+    if until is not None and not found:
+        raise Invalid("--control-until", "there is no control that it belongs to", "Name one with --control KIND:FILE.")
+    nets_for(found, base, studio.settings.home)
+    return found
 
 
 def _frame(wish: Wish, base: Base, image: Upload | None) -> Frame:

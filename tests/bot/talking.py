@@ -34,7 +34,7 @@ def pictures(count: int) -> tuple[Attachment, ...]:
 
 def open_shelf(home: Path) -> Shelf:
     base = make_base(home)
-    return Shelf(make_catalog(home), base, Vocabulary.of(base))
+    return Shelf(make_catalog(home), base, Vocabulary.of(base), home)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from engine.catalog import Catalog, LoraCard
 from engine.errors import ChangedLora, Invalid, UnknownLora
 from engine.jobs import Trained
 from engine.plans import Example, ImagePlan, LoraStack, TrainPlan
+from engine.store import Store
 from tests.fakes.shelf import make_base, make_catalog
 
 
@@ -100,12 +101,12 @@ def test_a_lora_that_is_gone_or_changed_is_named(catalog: Catalog, tmp_path: Pat
         panels(plan, "a.png", catalog)
 
 
-def test_a_base_that_is_another_one_now_is_refused(catalog: Catalog, base: Base) -> None:
+def test_a_base_that_is_another_one_now_is_refused(catalog: Catalog, base: Base, tmp_path: Path) -> None:
     plan = replace(plan_of(catalog, "a fmgx mug", "fold-mug"), image=None, mask=None)
     recipe = recipes.recipe_of(plan, 0, base, {"fold-mug": catalog.get("fold-mug")}, {}).model_dump()
-    assert redrawing(recipe, "a.png", base, lambda _: b"") == plan
+    assert redrawing(recipe, "a.png", base, Store(tmp_path)) == plan
     with pytest.raises(Invalid, match=r"a\.png: the base “paper” is another one now"):
-        redrawing(recipe | {"base_sha256": "0" * 64}, "a.png", base, lambda _: b"")
+        redrawing(recipe | {"base_sha256": "0" * 64}, "a.png", base, Store(tmp_path))
 
 
 def test_a_companion_that_is_another_one_now_is_refused(
@@ -114,9 +115,9 @@ def test_a_companion_that_is_another_one_now_is_refused(
     monkeypatch.setattr(recipes, "COMPANIONS", tmp_path)
     plan = replace(plan_of(catalog, "a mug"), image=None, mask=None, upscale=4)
     recipe = recipes.recipe_of(plan, 0, base, {}, {}).model_dump()
-    assert redrawing(recipe, "a.png", base, lambda _: b"") == plan
+    assert redrawing(recipe, "a.png", base, Store(tmp_path)) == plan
     with pytest.raises(Invalid, match=r"a\.png: the upscaler that worked on it is another one now"):
-        redrawing(recipe | {"companions": {"upscaler": "0" * 64}}, "a.png", base, lambda _: b"")
+        redrawing(recipe | {"companions": {"upscaler": "0" * 64}}, "a.png", base, Store(tmp_path))
 
 
 @pytest.mark.parametrize(

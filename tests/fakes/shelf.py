@@ -115,3 +115,20 @@ def make_catalog(home: Path) -> Catalog:
 
 def make_lexicon(home: Path) -> Lexicon:
     return Lexicon.of(make_catalog(home).list(), Vocabulary.of(make_base(home)))
+
+
+def put_control(home: Path, name: str, kind: str, weights: bytes = b"lines", family: str = "sd") -> Path:
+    """A ControlNet of a few bytes that fits the base "paper", which gets the configurations that say so."""
+    paper, folder = home / "bases" / "paper", home / "controls" / name
+    shared = {"block_out_channels": [8, 16], "layers_per_block": 1, "cross_attention_dim": 16}
+    for where, said in (
+        (paper / "unet", shared),
+        (paper / "vae", {"block_out_channels": [8, 8]}),
+        (folder, shared | {"conditioning_embedding_out_channels": [4, 8]}),
+    ):
+        where.mkdir(parents=True, exist_ok=True)
+        (where / "config.json").write_text(json.dumps(said))
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights)
+    said = {"kind": kind, "family": family, "licence": "MIT", "commercial": True}
+    (folder / "control.toml").write_text(tomli_w.dumps(said))
+    return folder
