@@ -37,6 +37,7 @@ from bot.uploads import Upload, dataset_of
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
+from engine.datasets import check_trainable
 from engine.errors import Invalid, TooFewPictures, UnknownLora
 from engine.plans import (
     DEFAULT_RANK,
@@ -135,6 +136,8 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
     cards = {card.name: card for card in shelf.catalog.list()}
     prompt, theirs = prompt_of(order, _spoken_of(order, shelf)), [cards[ref.name].trigger for ref in refs]
     prompt = marked(prompt, order.emphasis)
+    spoken_too = shelf.catalog.spoken(prompt, order.scene.avoid)
+    theirs += [ref.trigger for ref in spoken_too]
     plan = ImagePlan(
         prompt=shelf.vocabulary.spelt(prompt, theirs) if shelf.vocabulary else prompt,
         base=base.name,
@@ -152,6 +155,7 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
         upscale=size.upscale,
         transparent=bool(frame.transparent),
         syntax=MARKED,
+        embeddings=spoken_too,
     )
     return Planned(plan, replace(order, frame=_as_planned(frame, plan)), (*((size.note,) if size.note else ()), *notes))
 
@@ -559,6 +563,7 @@ def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Pla
     if is_everyday(name):
         question = f"“{name}” is said in many sentences that do not mean it. What else shall it be called?"
         return AskBack(kind="ask_back", missing="name", question=question)
+    check_trainable(shelf.base)
     shelf.catalog.check_name(name, intent.replace)
     word = intent.word or ""
     kind: Kind = intent.learns or "subject"
@@ -581,7 +586,7 @@ def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Pla
 
 def _trigger(intent: Train, name: str, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
     """The trigger that was said, with a warning where the base knows the word; else one made from the name."""
-    taken = {card.trigger.lower() for card in shelf.catalog.list() if card.name != name}
+    taken = {card.trigger.lower() for card in shelf.catalog.entries() if card.name != name}
     said = re.sub(r"[^\w-]", "", intent.trigger or "").lower()
     if said:
         if is_everyday(said):

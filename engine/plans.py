@@ -4,6 +4,7 @@ A plan is complete: names are resolved, the seed is drawn, every LoRA is pinned 
 never tensors or local paths, so that a worker elsewhere needs no shared disk.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,6 +98,20 @@ class LoraStack:
         object.__setattr__(self, "refs", tuple(sorted(ref for ref in self.refs if ref.weight)))
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class EmbeddingRef:
+    """A textual-inversion embedding that a prompt names by its `trigger`. `sha256` pins the file."""
+
+    name: str
+    sha256: str
+    trigger: str
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Its trigger as a word of its own, in any case."""
+        return re.compile(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
     """`count` pictures of one prompt; picture k has seed + k, so that each can be drawn again alone.
@@ -108,7 +123,7 @@ class ImagePlan:
     there were marks, and has none.
 
     It is drawn at `width` x `height` pixels and delivered `upscale` times as large; `transparent` cuts out what
-    it shows.
+    it shows. `embeddings` are those whose triggers its texts name.
     """
 
     prompt: str
@@ -128,6 +143,7 @@ class ImagePlan:
     upscale: int = 1
     transparent: bool = False
     syntax: int = LITERAL
+    embeddings: tuple[EmbeddingRef, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("syntax", self.syntax, LITERAL, MARKED)
@@ -187,7 +203,8 @@ class Example:
 class TrainPlan:
     """A LoRA to be trained: ΔW = (α/r)·B·A on the base's attention and feed-forward layers (rank r, α = r).
 
-    `word` is the class word that the trigger is bound to ("crab"), `prior` what keeps the class as it was.
+    `word` is the class word that the trigger is bound to ("crab"), `prior` what keeps the class as it was. `variant`:
+    it is the LoRA `name`, which there is already, for another base.
     """
 
     name: str
@@ -201,6 +218,7 @@ class TrainPlan:
     prior: Prior = "base"
     rank: int = DEFAULT_RANK
     replace: bool = False
+    variant: bool = False
 
     def __post_init__(self) -> None:
         check_range("rank", self.rank, *RANKS)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from engine.bases import Base, fingerprint
 from engine.catalog import LoraCard
 from engine.errors import Invalid
-from engine.plans import MAX_DELIVERED, ImagePlan, Kind, LoraRef, LoraStack
+from engine.plans import MAX_DELIVERED, EmbeddingRef, ImagePlan, Kind, LoraRef, LoraStack
 from engine.prompts import LITERAL
 
 VERSION = "0.2.0"
@@ -40,6 +40,13 @@ class RecipeLora(BaseModel):
     sha256: str
     role: Kind
     licence: str
+
+
+class RecipeEmbedding(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+    name: str
+    trigger: str
+    sha256: str
 
 
 class Recipe(BaseModel):
@@ -74,6 +81,7 @@ class Recipe(BaseModel):
     transparent: bool = False
     companions: dict[str, str] = {}
     syntax: int = LITERAL
+    embeddings: list[RecipeEmbedding] = []
 
 
 def companion_folder(name: str) -> Path:
@@ -84,8 +92,8 @@ def companion_folder(name: str) -> Path:
 def recipe_of(
     plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int]
 ) -> Recipe:
-    """The recipe of picture `index` of a plan; `cards` holds the card of each LoRA in its stack."""
-    used = [cards[ref.name] for ref in plan.stack.refs]
+    """The recipe of picture `index` of a plan; `cards` holds the card of each LoRA and embedding in it."""
+    used = [cards[ref.name] for ref in (*plan.stack.refs, *plan.embeddings)]
     return Recipe(
         atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
         family=base.family, steps=plan.steps, guidance=plan.guidance, sampler=plan.sampler, seed=plan.seed + index,
@@ -98,6 +106,7 @@ def recipe_of(
         upscale=plan.upscale, transparent=plan.transparent,
         companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
         syntax=plan.syntax,
+        embeddings=[RecipeEmbedding(name=r.name, trigger=r.trigger, sha256=r.sha256) for r in plan.embeddings],
     )  # fmt: skip
 
 
@@ -125,6 +134,7 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
         mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
         upscale=r.upscale, transparent=r.transparent, syntax=r.syntax,
+        embeddings=tuple(EmbeddingRef(x.name, x.sha256, x.trigger) for x in r.embeddings),
     )  # fmt: skip
 
 
@@ -140,6 +150,8 @@ def a1111(recipe: Recipe) -> str:
         fields["Denoising strength"] = f"{recipe.strength:g}"
     if recipe.loras:
         fields["Lora hashes"] = '"' + ", ".join(f"{x.name}: {x.sha256[:12]}" for x in recipe.loras) + '"'
+    if recipe.embeddings:
+        fields["TI hashes"] = '"' + ", ".join(f"{x.trigger}: {x.sha256[:12]}" for x in recipe.embeddings) + '"'
     if recipe.upscale > 1:
         fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": "Atelier"}
     fields["Version"] = f"atelier {recipe.atelier}"

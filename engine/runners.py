@@ -3,6 +3,7 @@
 import io
 import platform
 from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from PIL import Image, ImageFilter
 
 from engine import bases, recipes
 from engine.bases.memory import check_fits
-from engine.catalog import Catalog
+from engine.catalog import Catalog, LoraCard
+from engine.datasets import check_trainable, no_variant
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
@@ -42,6 +44,7 @@ class Runners:
                 case ImagePlan():
                     yield from self._render(plan)
                 case TrainPlan():
+                    check_trainable(bases.find(plan.base, self._home))
                     yield from train(self.resident(plan.base), plan, self._home)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that") from error
@@ -56,21 +59,31 @@ class Runners:
             self._resident = Resident(base, self._device, dtype)
         return self._resident
 
+    @contextmanager
+    def _spoken_to(self, resident: Resident, plan: ImagePlan, cards: dict[str, LoraCard]) -> Generator[None]:
+        """The base with the plan's LoRAs and embeddings in, inside the block."""
+        partial, weights = {card.name for card in cards.values() if card.left_out}, self._catalog.weights
+        with ExitStack() as held:
+            try:
+                held.enter_context(resident.stacked(plan.stack, weights, partial))
+            except WrongBase as error:
+                raise no_variant(cards[error.name], resident.base, error.why) from None
+            held.enter_context(resident.speaking(plan.embeddings, weights))
+            yield
+
     def _render(self, plan: ImagePlan) -> Generator[Event]:
         base = bases.find(plan.base, self._home)
         base.check_size(plan.width, plan.height)
-        cards = {ref.name: self._catalog.get(ref.name) for ref in plan.stack.refs}
+        cards = {ref.name: self._catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         for card in cards.values():
             if card.family != base.family:
-                raise WrongBase(
-                    card.name, base.name, f"it was trained for {card.family} ({card.base}), not {base.family}"
-                )
+                raise no_variant(card, base, f"it was trained for {card.family} ({card.base}), not {base.family}")
         self._companions.check(plan)
         resident = self.resident(plan.base)
         drawing = Drawing(plan)
         canvas = drawing.canvas(resident)
         pictures: list[Picture] = []
-        with resident.stacked(plan.stack, self._catalog.weights):
+        with self._spoken_to(resident, plan, cards):
             for k in range(plan.count):
                 stroke: Stroke | None = None
                 for stroke in draw(resident, _brush(plan, k, canvas)):

@@ -50,7 +50,7 @@ def _joined(missing: str, before: str, said: str) -> str | None:
                 return before  # asked again, with the pictures
             name = compiled(NAME).match(said)
             return f"called {name[1]}; {before}" if name else None
-        case "trigger" | "kind":
+        case "trigger" | "kind" | "partial":
             return None if new else told_of_a_lora(missing, before, said)
         case "what":
             return None if starts_anew(said) and not refers_back(said) else f"{said} {before}".strip()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.lora.changes import Change, Decomposed, Factors, Hadamard, Kronecker, Rows, kind
-from engine.lora.read import Embedding, LoraFile, read, read_embedding
+from engine.lora.read import Embedding, LoraFile, read_any
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -79,9 +79,9 @@ def inspect(data: bytes, name: str, modules: Shapes | None = None, partial: bool
     `modules`: the base's weights by the names of `engine.lora.dialects` (`named` makes them of a model's parameters,
     `Rack.shapes` has them), as matrices. `partial`: whether it is well if some of the file fits nothing there.
     """
-    if (embedding := read_embedding(data, name)) is not None:
-        return _of_embedding(embedding, name)
-    file = read(data, name)
+    file = read_any(data, name)
+    if isinstance(file, Embedding):
+        return _of_embedding(file, name)
     shapes = {weight: change.shape for weight, change in file.layers.items()}
     known = family(shapes) or _said(file.metadata)
     unmatched = [] if modules is None else [weight for weight in shapes if modules.get(weight) != shapes[weight]]

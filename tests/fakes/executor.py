@@ -53,7 +53,7 @@ class FakeExecutor:
 
     def draw(self, plan: ImagePlan) -> Drawn:
         base = bases.find(plan.base, self.home)
-        cards = {ref.name: self.catalog.get(ref.name) for ref in plan.stack.refs}
+        cards = {ref.name: self.catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         pictures: list[Picture] = []
         for k in range(plan.count):
             recipe = recipes.recipe_of(plan, k, base, cards, MADE_WITH)

@@ -23,6 +23,7 @@ from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from engine.bases import Preview
+from engine.diffusion.prompts import Word
 from engine.errors import Invalid
 from engine.plans import SAMPLERS
 from engine.prompts import Prompt
@@ -36,7 +37,7 @@ class Parts:
     """What a base is made of, on the CPU as loaded. `scheduler` is the base's own scheduler configuration.
 
     `denoiser` is the network that draws, a UNet or a transformer, `vae` an autoencoder: Any, as diffusers types them
-    in part.
+    in part. `words` are the embeddings that prompts may name now.
     """
 
     denoiser: Any
@@ -44,6 +45,7 @@ class Parts:
     tokenizers: tuple[Any, ...]
     encoders: tuple[nn.Module, ...]
     scheduler: dict[str, Any]
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Family(ABC):
 
     preview: Preview  # for bases that bring none of their own
     samplers: tuple[str, ...] = SAMPLERS
+    speaks: bool = False  # whether `encode` reads `Parts.words`
 
     @abstractmethod
     def load(self, folder: Path, dtype: torch.dtype) -> Parts: ...
