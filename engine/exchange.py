@@ -230,8 +230,8 @@ def base_for(arrival: Arrival, usual: Base, home: Path | None) -> Base:
 
 
 def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
-    """Put it into the catalog; or raise, and nothing is changed: `NameTaken`, `ShippedName`, `WrongBase`, `Invalid`, and
-    `PartialMatch` where nobody has said that what does not fit shall be left out.
+    """Put it into the catalog; or raise, and nothing is changed: `NameTaken`, `ShippedName`, `WrongBase`, `Invalid`,
+    and `PartialMatch` where nobody has said that what does not fit shall be left out.
     """
     missing = left_out(arrival, base)
     if missing and not arrival.wish.partial:

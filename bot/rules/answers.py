@@ -26,7 +26,8 @@ def completed(asked: Asked | None, message: Inbound) -> Inbound:
     together = len(asked.about.attachments) + len(message.attachments)
     if message.attachments and asked.ask.missing in GATHERS and not starts_anew(said) and together <= MOST:
         return _gathered(asked, message, said, before)
-    if message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
+    is_chat = is_question(said) and asked.ask.missing != "partial"  # there, a mere "yes" is an answer
+    if message.attachments or not said or len(said.split()) > LONGEST or is_chat:
         return message
     text = _joined(asked.ask.missing, before, said)
     return (

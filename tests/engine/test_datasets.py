@@ -55,7 +55,9 @@ def test_a_version_lists_pictures_by_their_content(store: Store) -> None:
 def test_only_what_is_new_is_stored(store: Store) -> None:
     kept = Datasets(store)
     kept.keep(PLAN)
-    assert kept.keep(replace(PLAN, steps=9, rank=8, base="tiny-sdxl", seed=1))["dataset"] == "zoe/v1"  # a recipe's affair
+    assert (
+        kept.keep(replace(PLAN, steps=9, rank=8, base="tiny-sdxl", seed=1))["dataset"] == "zoe/v1"
+    )  # a recipe's affair
     before = inputs(store)
     more = replace(PLAN, examples=(*PLAN.examples, Example("new.png", png((1, 2, 3)), "zqx cat, asleep")))
     assert kept.keep(more)["dataset"] == "zoe/v2"
@@ -65,9 +67,9 @@ def test_only_what_is_new_is_stored(store: Store) -> None:
     assert kept.keep(PLAN)["dataset"] == "zoe/v1"
 
 
-async def test_a_lora_names_its_dataset_its_recipe_and_its_base(store: Store) -> None:
+async def test_a_lora_names_its_dataset_its_recipe_and_its_base(store: Store, tiny_home: Path) -> None:
     catalog = Catalog(store.home / "shipped", store.home / "loras")
-    async for _ in JobQueue(FakeExecutor(catalog, store.home), store, catalog).follow(PLAN):
+    async for _ in JobQueue(FakeExecutor(catalog, tiny_home), store, catalog).follow(PLAN):
         pass
     said = tomllib.loads((store.home / "loras" / "zoe" / "lora.toml").read_text())
     assert (said["dataset"], said["base"]) == ("zoe/v1", "tiny-sd")
