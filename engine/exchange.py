@@ -27,7 +27,7 @@ from engine.lora.container import MAX_HEADER
 from engine.lora.dialects import named
 from engine.lora.kinds import MAX_RANK
 from engine.lora.read import ENCODERS, Embedding, LoraFile, read, read_any
-from engine.lora.report import misfit, said_family
+from engine.lora.report import misfit, said_family, triggers
 from engine.lora.write import IN_A_UNET, Dialect, is_in, network, relabelled, write
 from engine.plans import KINDS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
 
@@ -134,7 +134,7 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
     said = file.metadata
     ours = _table(said.get("atelier", ""))
     beside, notes = _sidecar(sidecar)
-    spoken = beside.get("activation text") or ours.get("trigger") or trigger_in(said)
+    spoken = beside.get("activation text") or ours.get("trigger") or ", ".join(triggers(said))
     word = _line(ours.get("word"))[:MAX_TRIGGER]
     trigger, more = _fitting(_line(spoken).removesuffix(f" {word}" if word else ""))  # our side-car says both
     kind = next(
@@ -155,23 +155,6 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
         steps=_whole(said.get("ss_steps")),
         notes=(*notes, *([f"Its other trigger words do not fit: {more}"] if more else [])),
     )
-
-
-def trigger_in(said: Mapping[str, str]) -> str:
-    """The trigger that metadata names, or the tag that most of its training captions have; "" for none."""
-    if phrase := said.get("modelspec.trigger_phrase") or said.get("trained_words"):
-        words = _json(phrase)
-        return ", ".join(map(str, cast(list[object], words))) if isinstance(words, list) else phrase
-    counts: Counter[str] = Counter()
-    for tags in _table(said.get("ss_tag_frequency", "")).values():
-        if isinstance(tags, dict):
-            for tag, count in cast(dict[str, Any], tags).items():
-                if type(count) is int:
-                    counts[tag.strip()] += count
-    (tag, count), *others = [*counts.most_common(2), ("", 0), ("", 0)]
-    pictures = _whole(said.get("ss_num_train_images"))
-    is_everywhere = 2 * count >= pictures if pictures else count > others[0][1]
-    return tag if is_everywhere and len(tag) <= MAX_TRIGGER else ""
 
 
 def family_in(said: Mapping[str, str], version: str = "") -> str:
