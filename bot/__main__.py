@@ -138,10 +138,8 @@ async def _train(studio: Studio, args: argparse.Namespace, terminal: Terminal) -
 
 async def _loras(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
     match args.what or "list":
-        case "show" if args.name is None:
-            raise Invalid("loras show", "which one is not said", "`atelier loras` lists what there is.")
-        case "show":
-            loras.show_lora(studio, args.name, terminal)
+        case "list" | "show" as what:
+            _shelf(studio, what, getattr(args, "name", None), terminal)
         case "inspect":
             await loras.inspect(studio, args.file, terminal)
         case "import":
@@ -152,11 +150,22 @@ async def _loras(studio: Studio, args: argparse.Namespace, terminal: Terminal) -
             loras.send_out(studio, loras.Shipment(**given), terminal)
         case "merge":
             loras.merge(studio, args.loras, args.name, args.replace, terminal)
-        case _ if getattr(args, "name", None) is not None:
-            todo = f"`atelier loras show {args.name}` shows one."
-            raise Invalid("loras list", f"it takes no name (“{args.name}”)", todo)
-        case _:
-            loras.list_loras(studio, terminal)
+        case "port":
+            wish = training.Port(**{name: getattr(args, name) for name in training.Port.__slots__})
+            await training.port(studio, wish, terminal)
+        case other:
+            raise ValueError(other)
+
+
+def _shelf(studio: Studio, what: str, name: str | None, terminal: Terminal) -> None:
+    if what == "show":
+        if name is None:
+            raise Invalid("loras show", "which one is not said", "`atelier loras` lists what there is.")
+        loras.show_lora(studio, name, terminal)
+    elif name is not None:
+        raise Invalid("loras list", f"it takes no name (“{name}”)", f"`atelier loras show {name}` shows one.")
+    else:
+        loras.list_loras(studio, terminal)
 
 
 async def _bases(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> int | None:
@@ -334,7 +343,7 @@ def _add_train(parser: Parser) -> None:
 
 
 def _add_loras(parser: Parser, common: Parser) -> None:
-    parts = parser.add_subparsers(dest="what", metavar="list|show|inspect|import|export|merge")
+    parts = parser.add_subparsers(dest="what", metavar="list|show|inspect|import|export|merge|port")
 
     def part(name: str, text: str) -> Parser:
         return parts.add_parser(name, help=text, description=text, parents=[common])
@@ -349,6 +358,11 @@ def _add_loras(parser: Parser, common: Parser) -> None:
     merge.add_argument("loras", nargs="+", metavar="NAME:WEIGHT")
     merge.add_argument("--name", required=True, help="what the new one is called")
     merge.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
+    port = part("port", "Retrain one for another base, from its own pictures and with its own recipe.")
+    port.add_argument("name", metavar="NAME")
+    port.add_argument("--base", required=True, metavar="NAME", help="the base to train it for")
+    port.add_argument("--steps", type=whole, metavar="N", help="1 to 4000 (default: as many as it had)")
+    port.add_argument("--replace", action="store_true", help="put it in the place of the one that is there for it")
 
 
 def _add_import(parser: Parser, source: str) -> None:
@@ -358,6 +372,7 @@ def _add_import(parser: Parser, source: str) -> None:
     parser.add_argument("--trigger", metavar="T", help="the word that calls it (default: what the file says)")
     parser.add_argument("--licence", metavar="L", help="for example Apache-2.0 (default: what the file says)")
     parser.add_argument("--base", metavar="NAME", help="the base that it is for (default: one that it fits)")
+    parser.add_argument("--partial", action="store_true", help="where only a part of it fits, take that part in")
     parser.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
 
 

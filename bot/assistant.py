@@ -339,6 +339,7 @@ class Assistant:
             return ()
         cards = [self._shelf.card(ref.name) for ref in plan.stack.refs]
         known = [text for card in cards for text in (card.trigger, card.word)]
+        known += [ref.trigger for ref in plan.embeddings]
         named = self._shelf.vocabulary.unknown(plain(Prompt(plan.prompt, plan.syntax)), known)
         dropped = (word for word in self._shelf.vocabulary.unknown(said, known) if word.is_realism)
         known_by_loras = replies.loras_said(named, self._shelf)

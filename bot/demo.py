@@ -97,7 +97,7 @@ class Stage:
 async def play(studio: Studio, seed: int, stage: Stage) -> dict[str, Any]:
     """Hold the conversation; what was made. Raises `Fault` where a line was not answered as a demo has to be."""
     base, subjects = studio.base(), held_out(bases.find(BASE))  # the renderer's, whatever draws afterwards
-    cards = tuple(card for card in studio.catalog.list() if card.base == base.name)
+    cards = tuple(card for card in studio.catalog.on(base).list() if card.base == base.name)
     script = script_for(cards, subjects, seed) if cards else plain_script(subjects, seed)
     dropped = draw_training_pictures(script.subject, seed, stage.folder / "dropped", _side(base))
     seeds = random.Random(f"pictures {seed}")

@@ -30,7 +30,7 @@ Topic = Literal[
     "thanks",
     "send",
 ]
-Missing = Literal["subject", "what", "name", "lora", "change", "pictures", "trigger", "kind"]
+Missing = Literal["subject", "what", "name", "lora", "change", "pictures", "trigger", "kind", "partial"]
 
 
 class Strict(BaseModel):

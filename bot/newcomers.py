@@ -7,17 +7,19 @@ from typing import NamedTuple
 from bot.intent import AskBack
 from bot.message import Attachment, Inbound
 from bot.rules.lexicon import Lexicon
-from bot.rules.sending import name_said, says_no_trigger
+from bot.rules.sending import accepts_part, declines_part, name_said, says_no_trigger
 from bot.rules.text import plain, tidy
 from bot.rules.training import read_training
 from bot.shelf import Shelf
 from bot.uploads import check_picture, is_lora
 from engine import exchange
 from engine.catalog import LoraCard
-from engine.errors import Invalid, NameTaken, UnknownLora
+from engine.errors import Invalid, NameTaken, PartialMatch, UnknownLora
 from engine.exchange import Arrival, Wish
+from engine.plans import LoraRef
 
 ASK_TRIGGER = "“{name}” is a LoRA of {layers} layers, rank {rank}. What is its trigger word? Say “none” if it has none."
+ASK_PARTIAL = "{said} Shall I take “{name}” in without them? Say yes or no."
 ASK_KIND = "What does “{name}” show: a style, a character, a product, a subject, or quality?"
 
 
@@ -39,22 +41,27 @@ def taken_in(message: Inbound, shelf: Shelf) -> AskBack | tuple[LoraCard, tuple[
     `BadLoraFile`, `WrongBase`, `NameTaken`, `Invalid`.
     """
     arrival = _arrival(message, shelf)
-    if arrival.trigger is None:
+    if arrival.trigger is None:  # an embedding has one
         question = ASK_TRIGGER.format(name=arrival.name, layers=len(arrival.file.layers), rank=arrival.file.rank)
         return AskBack(kind="ask_back", missing="trigger", question=question)
-    if arrival.kind is None:
+    if arrival.kind is None and arrival.embedding is None:
         return AskBack(kind="ask_back", missing="kind", question=ASK_KIND.format(name=arrival.name))
     base = exchange.base_for(arrival, shelf.base, shelf.home)
     try:
         card = exchange.take_in(arrival, base, shelf.catalog)
+    except PartialMatch as error:
+        if declines_part(tidy(plain(message.text))):
+            raise
+        question = ASK_PARTIAL.format(said=error.message, name=arrival.name)
+        return AskBack(kind="ask_back", missing="partial", question=question)
     except NameTaken:
         with suppress(UnknownLora):
-            card = shelf.card(arrival.name)
+            card = shelf.catalog.entry(arrival.name)
             if card.sha256 == arrival.file.sha256:
                 return card, ()
         raise
     elsewhere = () if base.name == shelf.base.name else (f"It is for the base {base.title}, which is not in use here.",)
-    return card, (*arrival.told.notes, *elsewhere)
+    return card, (*arrival.told.notes, *exchange.omission(arrival, card, base), *elsewhere)
 
 
 def _arrival(message: Inbound, shelf: Shelf) -> Arrival:
@@ -68,6 +75,7 @@ def _arrival(message: Inbound, shelf: Shelf) -> Arrival:
         kind=told.learns,
         trigger="" if says_no_trigger(said) else told.trigger,
         replace=told.replace,
+        partial=accepts_part(said),
     )
     others = [file for file in message.attachments if file is not files[0]]
     return exchange.arrived(files[0].data, files[0].name, _sidecar(files[0], others), _preview(others), wish)
@@ -87,6 +95,6 @@ def _preview(others: list[Attachment]) -> bytes | None:
 
 def parcels(name: str, shelf: Shelf) -> tuple[LoraCard, tuple[Parcel, ...]]:
     """The file of a LoRA as other programs take it, and its side-car. Raises `UnknownLora` and what reading it does."""
-    card = shelf.card(name)
-    written, sidecar = exchange.exported(card, shelf.catalog.weights(shelf.catalog.ref(card.name)))
+    card = shelf.catalog.entry(name)
+    written, sidecar = exchange.exported(card, shelf.catalog.weights(LoraRef(card.name, card.sha256)))
     return card, (Parcel(f"{card.name}.safetensors", written), Parcel(f"{card.name}.json", sidecar))

@@ -145,6 +145,8 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
     cards = {card.name: card for card in shelf.catalog.list()}
     prompt, theirs = prompt_of(order, _spoken_of(order, shelf)), [cards[ref.name].trigger for ref in refs]
     prompt = marked(prompt, order.emphasis)
+    spoken_too = shelf.catalog.spoken(prompt, order.scene.avoid)
+    theirs += [ref.trigger for ref in spoken_too]
     plan = ImagePlan(
         prompt=shelf.vocabulary.spelt(prompt, theirs) if shelf.vocabulary else prompt,
         base=base.name,
@@ -164,6 +166,7 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
         syntax=MARKED,
         controls=order.controls,
         references=order.references,
+        embeddings=spoken_too,
     )
     return Planned(plan, replace(order, frame=_as_planned(frame, plan)), (*((size.note,) if size.note else ()), *notes))
 
@@ -606,7 +609,7 @@ def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Pla
 
 def _trigger(intent: Train, name: str, shelf: Shelf) -> tuple[str, tuple[str, ...]]:
     """The trigger that was said, with a warning where the base knows the word; else one made from the name."""
-    taken = {card.trigger.lower() for card in shelf.catalog.list() if card.name != name}
+    taken = {card.trigger.lower() for card in shelf.catalog.entries() if card.name != name}
     said = re.sub(r"[^\w-]", "", intent.trigger or "").lower()
     if said:
         if is_everyday(said):

@@ -231,7 +231,16 @@ def learnt(card: LoraCard, planned: Planned, intent: str) -> Reply:
 
 
 def taken_in(card: LoraCard, notes: Sequence[str]) -> Reply:
-    """A LoRA file that was dropped is in the catalog."""
+    """A LoRA file that was dropped is in the catalog, or an embedding."""
+    new = NewLora(name=card.name, kind=card.kind, trigger=card.trigger, folder=card.folder)
+    if card.what == "embedding":
+        count = f"{card.vectors} vector{'' if card.vectors == 1 else 's'}"
+        text = _joined(
+            f"“{card.name}” is here: an embedding of {count}, licence {card.licence}.",
+            *notes,
+            f"Write “{card.trigger}” where it shall work: “a mug, {card.trigger}”.",
+        )
+        return Reply(text=text, intent="import", lora=new)
     example = f"a mug in {card.name} style" if card.kind in ("style", "quality") else f"{card.name} at the beach"
     called = f"trigger “{f'{card.trigger} {card.word}'.strip()}”" if card.trigger else "no trigger"
     text = _joined(
@@ -240,7 +249,6 @@ def taken_in(card: LoraCard, notes: Sequence[str]) -> Reply:
         *notes,
         f"Try it: “{example}”.",
     )
-    new = NewLora(name=card.name, kind=card.kind, trigger=card.trigger, folder=card.folder)
     return Reply(text=text, intent="import", lora=new)
 
 

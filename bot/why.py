@@ -68,7 +68,7 @@ def panels(plan: ImagePlan, name: str, catalog: Catalog) -> tuple[Panel, ...]:
         raise Invalid(name, why, "Name a picture that was drawn with a LoRA.")
     for ref in refs:
         catalog.weights(ref)
-    cards = {ref.name: catalog.get(ref.name) for ref in refs}
+    cards = {ref.name: catalog.pinned(ref) for ref in refs}
     alone = Panel("the base alone", _with_only(plan, (), cards))
     fewer = [Panel(f"without {x.name}", _with_only(plan, [r for r in refs if r is not x], cards)) for x in refs]
     return (alone, *(fewer if len(refs) > 1 else ()), Panel("all together", plan))
@@ -92,7 +92,7 @@ def explained(parts: Sequence[Panel], drawn: Sequence[bytes], catalog: Catalog) 
     whole = parts[-1].plan
     notes = [f"mean difference {percent(change(png, drawn[-1]))}" for png in drawn[:-1]] + ["the picture"]
     shown = [Panelled(part.label, note, png) for part, note, png in zip(parts, notes, drawn, strict=True)]
-    credits = [_credit(ref, catalog.get(ref.name)) for ref in whole.stack.refs]
+    credits = [_credit(ref, catalog.pinned(ref)) for ref in whole.stack.refs]
     return why_sheet(shown, _facts(whole), credits, NOTE)
 
 

@@ -130,15 +130,16 @@ def _door(name: str, studio: Studio, database: Database) -> Door:
 def _assistant(studio: Studio, queue: Queue, history: History, draw_seed: Callable[[Inbound], int]) -> Assistant:
     base = studio.base()
     vocabulary = Vocabulary.of(base)
-    shelf = Shelf(studio.catalog, base, vocabulary, studio.settings.home)
+    catalog = studio.catalog.on(base)
+    shelf = Shelf(catalog, base, vocabulary, studio.settings.home)
     lines = wildcards(studio.settings.home, is_prose=True)
-    return Assistant(queue, shelf, _interpreter(studio, vocabulary), history, draw_seed, lines)
+    return Assistant(queue, shelf, _interpreter(studio, catalog, vocabulary), history, draw_seed, lines)
 
 
-def _interpreter(studio: Studio, vocabulary: Vocabulary | None) -> Interpreter:
-    rules = RuleInterpreter(studio.catalog, vocabulary)
+def _interpreter(studio: Studio, catalog: Catalog, vocabulary: Vocabulary | None) -> Interpreter:
+    rules = RuleInterpreter(catalog, vocabulary)
     if studio.settings.llm is None:
         return rules
     from bot.llm import LlmInterpreter  # openai takes a second to import
 
-    return LlmInterpreter(studio.settings.llm, rules, studio.catalog, vocabulary)
+    return LlmInterpreter(studio.settings.llm, rules, catalog, vocabulary)

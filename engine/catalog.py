@@ -2,6 +2,9 @@
 
 A folder NAME holds lora.toml (the card), weights.safetensors, preview.png and pictures/NN.png with their captions.
 `shipped` is read-only; `own` takes what is trained here. A LoRA appears whole, by one rename, or not at all.
+
+A LoRA may be there for several bases: NAME@BASE is its variant for BASE, retrained from the same dataset. One name
+means the variant for the base in use (`Catalog.on`). A textual-inversion embedding is an entry too, of its own sort.
 """
 
 import hashlib
@@ -16,28 +19,31 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from engine.bases import Base
 from engine.errors import BadLoraFile, ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora, UnlikeItsCard
 from engine.files import is_left_over, read_bounded, read_manifest, reading, reason, sync_folder, write_synced, writing
 from engine.jobs import Trained
-from engine.plans import MAX_TRIGGER, MAX_WEIGHT, Kind, LoraRef, Prior, TrainPlan
+from engine.plans import MAX_TRIGGER, MAX_WEIGHT, EmbeddingRef, Kind, LoraRef, Prior, TrainPlan
 
 log = logging.getLogger(__name__)
 
 MANIFEST, WEIGHTS, PREVIEW, PICTURES = "lora.toml", "weights.safetensors", "preview.png", "pictures"
 STAGING = ".staging"
+OF_A_BASE = "@"  # between a LoRA's name and the base that a variant of it is for
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHA256 = r"[0-9a-f]{64}"
 PICTURE_SIDE = 512
 MAX_WEIGHTS = 1_000_000_000  # bytes
 DEFAULT_WEIGHTS: dict[Kind, float] = {"style": 0.8, "quality": 0.5}  # the other kinds: as trained
 SAID_BY_TRAINER = ("family", "alpha", "word", "final_loss", "seconds", "title", "summary", "aliases", "weight",
-                   "licence", "commercial", "provenance", "job")  # fmt: skip
+                   "licence", "commercial", "provenance", "job", "dataset", "dataset_sha256")  # fmt: skip
+KEPT_IN_A_VARIANT = ("title", "summary", "aliases", "weight")
 
 
 def _one_line(text: str) -> str:
@@ -51,7 +57,12 @@ Word = Annotated[Line, Field(max_length=MAX_TRIGGER)]
 
 
 class LoraCard(BaseModel):
-    """What there is to know of a LoRA before its weights are read. `weight` is the strength to begin with."""
+    """What there is to know of a LoRA before its weights are read. `weight` is the strength to begin with.
+
+    One that was trained here is `dataset` (NAME/vN, with the sha256 of what that lists), `base`, and as the recipe
+    `rank`, `steps`, `seed` and `prior`. `left_out`: how many of its weights do not exist in its base, and are left out
+    by the word of whoever took it in. `what` an "embedding" is: `vectors` in place of its trigger, in a prompt.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -81,24 +92,62 @@ class LoraCard(BaseModel):
     final_loss: float | None = None
     seconds: float | None = None
     job: str = Field(default="", max_length=300)  # the one that trained it
+    dataset: Line = ""
+    dataset_sha256: Line = ""
+    left_out: int = Field(default=0, ge=0)
+    what: Literal["lora", "embedding"] = "lora"
+    vectors: int = 0
 
 
 class Catalog:
-    """`shipped` and `own` need not exist. A shipped name hides an own one: it cannot be taken or replaced."""
+    """`shipped` and `own` need not exist. A shipped name hides an own one: it cannot be taken or replaced.
 
-    def __init__(self, shipped: Path, own: Path) -> None:
+    `base`: whose variants names mean. Without one they mean the entry that has the bare name.
+    """
+
+    def __init__(self, shipped: Path, own: Path, base: Base | None = None) -> None:
         self.shipped = shipped
         self.own = own
+        self._base = base
         self._read: dict[Path, tuple[object, LoraCard | None]] = {}
 
+    def on(self, base: Base) -> "Catalog":
+        """The same, for this base."""
+        view = Catalog(self.shipped, self.own, base)
+        view._read = self._read
+        return view
+
+    def entries(self) -> tuple[LoraCard, ...]:
+        """LoRAs and embeddings, one for each name, by name; a broken folder is logged once and left out."""
+        found: dict[str, list[LoraCard]] = {}
+        for card in self._all():
+            found.setdefault(card.name, []).append(card)
+        return tuple(min(found[name], key=self._distance) for name in sorted(found))
+
     def list(self) -> tuple[LoraCard, ...]:
-        """Every usable LoRA by name; a broken folder is logged once and left out."""
-        found = {card.name: card for root in (self.own, self.shipped) for card in self._cards(root)}
-        return tuple(found[name] for name in sorted(found))
+        """Every usable LoRA by name, its variant for the base."""
+        return tuple(card for card in self.entries() if card.what == "lora")
+
+    def embeddings(self) -> tuple[LoraCard, ...]:
+        """Every textual-inversion embedding of the base's family, by name."""
+        fits = (card for card in self.entries() if self._base is None or card.family == self._base.family)
+        return tuple(card for card in fits if card.what == "embedding")
+
+    def variants(self, name: str) -> tuple[LoraCard, ...]:
+        """All there are under this very name, the nearest to the base first."""
+        return tuple(sorted((card for card in self._all() if card.name == name), key=self._distance))
 
     def get(self, name: str) -> LoraCard:
-        """By name, title or alias, in any case; `UnknownLora` offers near names."""
-        cards = self.list()
+        """By name, title or alias, in any case; `UnknownLora` offers near names, `Invalid` says it of an embedding."""
+        card = self.entry(name)
+        if card.what == "embedding":
+            todo = f"Write its trigger, {card.trigger}, where it shall work in the prompt."
+            raise Invalid(card.name, "it is an embedding and no LoRA", todo)
+        return card
+
+    def entry(self, name: str) -> LoraCard:
+        """The same, of LoRAs and embeddings alike."""
+        cards = self.entries()
         wanted = _key(name)
         for said in (_names, _other_names):  # a name before another's alias
             for card in cards:
@@ -111,9 +160,19 @@ class Catalog:
         card = self.get(name)
         return LoraRef(card.name, card.sha256, card.weight if weight is None else weight, card.kind)
 
-    def weights(self, ref: LoraRef) -> bytes:
+    def spoken(self, *texts: str) -> tuple[EmbeddingRef, ...]:
+        """The embeddings whose triggers stand in a prompt, pinned."""
+        refs = (EmbeddingRef(card.name, card.sha256, card.trigger) for card in self.embeddings())
+        return tuple(ref for ref in refs if any(ref.pattern.search(text) for text in texts))
+
+    def pinned(self, ref: LoraRef | EmbeddingRef) -> LoraCard:
+        """The card of the very file that `ref` pins, whichever base it is for; that of the name where there is none."""
+        same = (card for card in self.variants(ref.name) if card.sha256 == ref.sha256)
+        return next(same, None) or self.entry(ref.name)
+
+    def weights(self, ref: LoraRef | EmbeddingRef) -> bytes:
         """The very file that `ref` pins; `UnknownLora` if it is gone, `ChangedLora` if it is another now."""
-        card = self.get(ref.name)
+        card = self.pinned(ref)
         try:
             data = read_bounded(card.folder / WEIGHTS, MAX_WEIGHTS)
         except FileNotFoundError:
@@ -135,17 +194,36 @@ class Catalog:
         if not replace and os.path.lexists(self.own / name):
             raise NameTaken(name)
 
+    def check_plan(self, plan: TrainPlan) -> None:
+        """Raise unless what is trained so may be added."""
+        if not plan.variant:
+            self.check_name(plan.name, plan.replace)
+            return
+        there = self.variants(plan.name)
+        if not there:
+            raise UnknownLora(plan.name)
+        same = [card for card in there if card.base == plan.base]
+        if any(card.folder.name == plan.name for card in same):
+            raise Invalid("base", f"“{plan.name}” is for {plan.base} already", "Name another base: --base NAME.")
+        if same and not plan.replace:
+            todo = "Say --replace to put a new one in its place."
+            raise Invalid("base", f"“{plan.name}” has a variant for {plan.base} already", todo)
+
     def made_by(self, job: str, name: str) -> LoraCard | None:
         """The LoRA `name` if this very job has trained it already."""
-        return next((card for card in self.list() if job and (card.job, card.name) == (job, name)), None)
+        return next((card for card in self.variants(name) if job and card.job == job), None)
 
     def add(self, plan: TrainPlan, trained: Trained) -> LoraCard:
         """Put a finished LoRA in. `NameTaken`, `Invalid` or `DiskFull` leave the catalog as it was.
 
-        `trained.facts` fill the card: family and alpha, and whatever else `SAID_BY_TRAINER` names.
+        `trained.facts` fill the card: family and alpha, and whatever else `SAID_BY_TRAINER` names. A variant is called
+        what the LoRA is called that there is.
         """
-        self.check_name(plan.name, plan.replace)
-        card = _card(plan, trained, self.own / plan.name)
+        self.check_plan(plan)
+        card = _card(plan, trained, self.own / folder_of(plan))
+        if plan.variant:
+            first = self.variants(plan.name)[0]
+            card = card.model_copy(update={name: getattr(first, name) for name in KEPT_IN_A_VARIANT})
         files = {WEIGHTS: trained.weights, PREVIEW: trained.preview}
         for number, example in enumerate(plan.examples, 1):
             files[f"{PICTURES}/{number:02}.png"] = _small(example.data)
@@ -173,9 +251,10 @@ class Catalog:
         return card
 
     def _put(self, card: LoraCard, files: Mapping[str, bytes], replace: bool) -> None:
-        with writing(self.own), self._staged(card.name) as staged:
+        folder = card.folder.name
+        with writing(self.own), self._staged(folder) as staged:
             _fill(staged, card, files)
-            self._move_in(staged, card.name, replace)
+            self._move_in(staged, folder, replace)
 
     def sweep(self) -> None:
         """Away with what a killed process left half-made; a LoRA that was being replaced then is put back."""
@@ -210,6 +289,15 @@ class Catalog:
         sync_folder(self.own)
         shutil.rmtree(aside, ignore_errors=True)
 
+    def _all(self) -> Iterator[LoraCard]:
+        found = {card.folder.name: card for root in (self.own, self.shipped) for card in self._cards(root)}
+        yield from (found[name] for name in sorted(found))
+
+    def _distance(self, card: LoraCard) -> tuple[bool, bool, bool, str]:
+        """What comes first is nearest to the base; else the one that has the bare name."""
+        base, family = (self._base.name, self._base.family) if self._base else (card.base, card.family)
+        return card.base != base, card.family != family, card.folder.name != card.name, card.base
+
     def _cards(self, root: Path) -> Iterator[LoraCard]:
         with reading(root):
             inside = sorted(root.iterdir()) if root.is_dir() else []
@@ -240,14 +328,23 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _read_card(folder: Path, shipped: bool) -> LoraCard | None:
     try:
         said = read_manifest(folder / MANIFEST)
-        if not SLUG.fullmatch(folder.name):
+        name, _, base = folder.name.partition(OF_A_BASE)
+        if not SLUG.fullmatch(name):
             raise ValueError("the folder's name is not one that a LoRA can have")
         if not (folder / WEIGHTS).is_file():
             raise ValueError(f"it has no {WEIGHTS}")
-        return LoraCard.model_validate({**said, "name": folder.name, "folder": folder, "shipped": shipped})
+        card = LoraCard.model_validate({**said, "name": name, "folder": folder, "shipped": shipped})
+        if base and card.base != base:
+            raise ValueError(f"its folder is for the base {base}, and its card for {card.base}")
+        return card
     except (OSError, ValueError) as error:
         log.warning("left out of the catalog: %s: %s", folder, reason(error))
         return None
+
+
+def folder_of(plan: TrainPlan) -> str:
+    """What the folder is called of the LoRA that is trained so."""
+    return f"{plan.name}{OF_A_BASE}{plan.base}" if plan.variant else plan.name
 
 
 def _card(plan: TrainPlan, trained: Trained, folder: Path) -> LoraCard:

@@ -190,7 +190,7 @@ class DurableQueue:
         if len(self._jobs) >= MOST or theirs >= MOST_EACH:
             raise Busy(len(self._jobs) if theirs < MOST_EACH else theirs)
         if not isinstance(plan, ImagePlan):
-            self._catalog.check_name(plan.name, plan.replace)  # not after an hour in the queue
+            self._catalog.check_plan(plan)  # not after an hour in the queue
         job = Job(ticket, plan, time.time())
 
         def store(connection: sa.Connection) -> None:
@@ -346,7 +346,7 @@ class DurableQueue:
         if "error" in said:
             raise error_of(said)
         if "lora" in said:
-            return self._catalog.get(said["lora"])
+            return self._catalog.made_by(row.key, said["lora"]) or self._catalog.get(said["lora"])
         try:
             return Saved(
                 tuple(SavedPicture(Path(p["file"]), p["recipe"], Path(p["file"]).read_bytes()) for p in said["saved"])

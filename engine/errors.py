@@ -122,6 +122,41 @@ class WrongBase(UserError):
 
 
 @dataclass(eq=False)
+class NoVariant(WrongBase):
+    """A LoRA of the catalog that is there for another base; `is_portable`: its training pictures are here."""
+
+    is_portable: bool = False
+
+    @property
+    def hint(self) -> str:
+        if self.is_portable:
+            return f"Leave it out, or retrain it there: `atelier loras port {self.name} --base {self.base}`."
+        return "Draw on the base that it was trained for, or leave it out; its training pictures are not here."
+
+
+@dataclass(eq=False)
+class PartialMatch(UserError):
+    """A LoRA file of which a part exists in the base: `missing` of the `changed` weights do not, such as `such`."""
+
+    name: str
+    base: str
+    missing: int
+    changed: int
+    such: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.missing} of the {self.changed} weights that “{self.name}” changes do not exist in the base "
+            f"“{self.base}”, such as {', '.join(self.such)}."
+        )
+
+    @property
+    def hint(self) -> str:
+        return "`atelier loras import FILE --partial` takes it in without them."
+
+
+@dataclass(eq=False)
 class BadLoraFile(UserError):
     file: str
     why: str

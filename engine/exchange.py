@@ -1,4 +1,4 @@
-"""LoRA files from elsewhere become entries of the catalog, and entries become files for elsewhere.
+"""LoRA and embedding files from elsewhere become entries of the catalog, and entries become files for elsewhere.
 
 What a file says of itself stands in its metadata (kohya's `ss_*`, Stability's `modelspec.*`, SimpleTuner's
 `trained_words`, our own "atelier") and in AUTOMATIC1111's side-car, a JSON file of the same name beside it. All of it
@@ -18,19 +18,22 @@ import numpy as np
 
 from engine import bases
 from engine.bases import Base
+from engine.bases.header import read_header
 from engine.catalog import DEFAULT_WEIGHTS, Catalog, LoraCard
-from engine.errors import Invalid, WrongBase
+from engine.errors import Invalid, PartialMatch, WrongBase
 from engine.files import read_bounded, reason
 from engine.lora.changes import Factors
 from engine.lora.container import MAX_HEADER
+from engine.lora.dialects import named
 from engine.lora.kinds import MAX_RANK
-from engine.lora.read import LoraFile, read
-from engine.lora.report import said_family
+from engine.lora.read import ENCODERS, Embedding, LoraFile, read, read_any
+from engine.lora.report import misfit, said_family, triggers
 from engine.lora.write import IN_A_UNET, Dialect, is_in, network, relabelled, write
 from engine.plans import KINDS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
 
 MAX_SIDECAR = 1_000_000  # bytes
 MAX_CONFIG = 100_000  # bytes of a base's unet/config.json
+SPEAKING = ("sd", "sdxl")  # families whose prompts may name embeddings
 LONGEST = 1_000  # characters of a line that is kept
 PERMISSIVE = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "bsd-3-clause")  # licences that allow commercial use
 NETWORK = (
@@ -78,11 +81,15 @@ class Wish:
     licence: str | None = None
     base: str | None = None
     replace: bool = False
+    partial: bool = False  # take in the part that fits, and leave the rest out
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A LoRA file in hand, not yet in any catalog: what it is called, its bytes, what they hold and what is told."""
+    """A LoRA file in hand, not yet in any catalog: what it is called, its bytes, what they hold and what is told.
+
+    Of a textual inversion, `embedding` is what it holds, and `file` has no layers.
+    """
 
     label: str
     data: bytes
@@ -90,10 +97,16 @@ class Arrival:
     told: Told
     preview: bytes | None = None
     wish: Wish = field(default_factory=Wish)
+    embedding: Embedding | None = None
 
     @property
     def trigger(self) -> str | None:
-        """What calls it; "" where the person said that nothing does, None where nobody said."""
+        """What calls it; "" where the person said that nothing does, None where nobody said.
+
+        An embedding's is in its place in the prompt: its file's name, where no other is said.
+        """
+        if self.embedding:
+            return self.wish.trigger or self.embedding.token or PurePath(self.label).stem or self.name
         return self.wish.trigger if self.wish.trigger is not None else self.told.trigger or None
 
     @property
@@ -110,8 +123,10 @@ class Arrival:
 
 def arrived(data: bytes, label: str, sidecar: bytes | None, preview: bytes | None, wish: Wish) -> Arrival:
     """Read a file whole. Raises `BadLoraFile`; a side-car that is none is left out, with a note."""
-    file = read(data, label)
-    return Arrival(label, data, file, told_by(file, sidecar), preview, wish)
+    found = read_any(data, label)
+    embedding = found if isinstance(found, Embedding) else None
+    file = LoraFile({}, found.metadata, found.sha256) if isinstance(found, Embedding) else found
+    return Arrival(label, data, file, told_by(file, sidecar), preview, wish, embedding)
 
 
 def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
@@ -119,7 +134,7 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
     said = file.metadata
     ours = _table(said.get("atelier", ""))
     beside, notes = _sidecar(sidecar)
-    spoken = beside.get("activation text") or ours.get("trigger") or trigger_in(said)
+    spoken = beside.get("activation text") or ours.get("trigger") or ", ".join(triggers(said))
     word = _line(ours.get("word"))[:MAX_TRIGGER]
     trigger, more = _fitting(_line(spoken).removesuffix(f" {word}" if word else ""))  # our side-car says both
     kind = next(
@@ -140,23 +155,6 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
         steps=_whole(said.get("ss_steps")),
         notes=(*notes, *([f"Its other trigger words do not fit: {more}"] if more else [])),
     )
-
-
-def trigger_in(said: Mapping[str, str]) -> str:
-    """The trigger that metadata names, or the tag that most of its training captions have; "" for none."""
-    if phrase := said.get("modelspec.trigger_phrase") or said.get("trained_words"):
-        words = _json(phrase)
-        return ", ".join(map(str, cast(list[object], words))) if isinstance(words, list) else phrase
-    counts: Counter[str] = Counter()
-    for tags in _table(said.get("ss_tag_frequency", "")).values():
-        if isinstance(tags, dict):
-            for tag, count in cast(dict[str, Any], tags).items():
-                if type(count) is int:
-                    counts[tag.strip()] += count
-    (tag, count), *others = [*counts.most_common(2), ("", 0), ("", 0)]
-    pictures = _whole(said.get("ss_num_train_images"))
-    is_everywhere = 2 * count >= pictures if pictures else count > others[0][1]
-    return tag if is_everywhere and len(tag) <= MAX_TRIGGER else ""
 
 
 def family_in(said: Mapping[str, str], version: str = "") -> str:
@@ -192,8 +190,8 @@ def fits(file: LoraFile, base: Base) -> bool:
     return wanted is None or given is None or wanted == given
 
 
-def fitting_bases(file: LoraFile, home: Path | None) -> tuple[Base, ...]:
-    return tuple(base for base in (bases.find(name, home) for name in bases.names(home)) if fits(file, base))
+def fitting_bases(arrival: Arrival, home: Path | None) -> tuple[Base, ...]:
+    return tuple(base for base in (bases.find(name, home) for name in bases.names(home)) if not _unlike(arrival, base))
 
 
 def base_for(arrival: Arrival, usual: Base, home: Path | None) -> Base:
@@ -203,21 +201,27 @@ def base_for(arrival: Arrival, usual: Base, home: Path | None) -> Base:
     """
     if arrival.wish.base is not None:
         named = bases.find(arrival.wish.base, home)
-        if not fits(arrival.file, named):
-            raise WrongBase(arrival.name, named.name, _other_width(arrival.file, named))
+        if why := _unlike(arrival, named):
+            raise WrongBase(arrival.name, named.name, why)
         return named
-    fitting = {base.name: base for base in (usual, *fitting_bases(arrival.file, home)) if fits(arrival.file, base)}
+    fitting = {base.name: base for base in (usual, *fitting_bases(arrival, home)) if not _unlike(arrival, base)}
     if not fitting:
-        raise WrongBase(arrival.name, usual.name, _other_width(arrival.file, usual))
+        raise WrongBase(arrival.name, usual.name, _unlike(arrival, usual))
     alike = [base.name for base in fitting.values() if base.family == arrival.told.family]
     wanted = (arrival.told.base, usual.name, *alike, *fitting)
     return fitting[next(name for name in wanted if name in fitting)]
 
 
 def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
-    """Put it into the catalog. Raises `NameTaken`, `ShippedName` and `Invalid`, and nothing is changed then."""
+    """Put it into the catalog; or raise, and nothing is changed: `NameTaken`, `ShippedName`, `WrongBase`, `Invalid`,
+    and `PartialMatch` where nobody has said that what does not fit shall be left out.
+    """
+    missing = left_out(arrival, base)
+    if missing and not arrival.wish.partial:
+        raise PartialMatch(arrival.name, base.name, len(missing), len(arrival.file.layers), missing[:3])
     told, kind = arrival.told, arrival.kind or "style"
-    alphas = Counter(factors.alpha for _, factors in pairs(arrival.file)) or Counter([float(arrival.file.rank)])
+    rank = 0 if arrival.embedding else arrival.file.rank
+    alphas = Counter(factors.alpha for _, factors in pairs(arrival.file)) or Counter([float(rank)])
     licence = _line(arrival.wish.licence) or told.licence or "unstated"
     said: dict[str, Any] = {
         "title": told.title or arrival.name.replace("-", " ").replace("_", " ").capitalize(),
@@ -226,7 +230,7 @@ def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
         "kind": kind,
         "base": base.name,
         "family": base.family,
-        "rank": arrival.file.rank,
+        "rank": rank,
         "alpha": alphas.most_common(1)[0][0],
         "licence": licence,
         "commercial": _line(arrival.wish.licence).lower() in PERMISSIVE,  # by the word of a person, not of a file
@@ -234,8 +238,60 @@ def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
         "summary": told.summary,
         "steps": told.steps,
         "provenance": f"Imported from {_line(PurePath(arrival.label).name)}.",
+        "left_out": len(missing),
     } | ({"created": told.created} if told.created else {})
+    if arrival.embedding:
+        said |= _of_embedding(arrival, base, catalog)
     return _added(catalog, arrival.name, said, arrival.data, arrival.preview, arrival.wish.replace)
+
+
+def left_out(arrival: Arrival, base: Base) -> tuple[str, ...]:
+    """The weights that a LoRA changes and the base does not have. Raises `WrongBase` where the rest does not fit.
+
+    () for a base whose files do not say what it has: the rack asks again when it is drawn with.
+    """
+    modules = modules_of(base)
+    shapes = {name: change.shape for name, change in arrival.file.layers.items()}
+    if not modules or not shapes or not misfit(shapes, modules):
+        return ()
+    if why := misfit(shapes, modules, partial=True):
+        raise WrongBase(arrival.name, base.name, why)
+    return tuple(name for name in shapes if name not in modules)
+
+
+def modules_of(base: Base) -> dict[str, tuple[int, int]]:
+    """What `Rack.shapes` has of that base, from the headers of its files alone; {} where these cannot be read."""
+    found: dict[str, tuple[int, int]] = {}
+    if base.family not in SPEAKING:
+        return found
+    try:
+        for model in ("unet", *ENCODERS):
+            for path in sorted((base.folder / model).glob("*.safetensors")):
+                tensors = read_header(path).tensors.items()
+                found |= named("" if model == "unet" else model, ((key, entry.shape) for key, entry in tensors))
+    except Invalid:
+        return {}
+    return found
+
+
+def omission(arrival: Arrival, card: LoraCard, base: Base) -> tuple[str, ...]:
+    """What was left out of a LoRA that came in in part, as a sentence."""
+    if not card.left_out:
+        return ()
+    such = ", ".join(left_out(arrival, base)[:3])
+    count = f"{card.left_out} of its {len(arrival.file.layers)} weights do not exist in {base.title}"
+    return (f"{count} and are left out, such as {such}.",)
+
+
+def _of_embedding(arrival: Arrival, base: Base, catalog: Catalog) -> dict[str, Any]:
+    """What its card says beside all that a LoRA's does. Raises `Invalid` for a trigger that is another's."""
+    assert arrival.embedding is not None
+    trigger = arrival.trigger or ""
+    for card in catalog.entries():
+        if card.name != arrival.name and card.family == base.family and card.trigger.lower() == trigger.lower():
+            why = f"“{trigger}” is that of {card.name} already"
+            raise Invalid("trigger", why, "Choose another word for it: --trigger T.")
+    return {"what": "embedding", "vectors": arrival.embedding.count, "family": base.family, "weight": 1.0, "word": ""}
 
 
 # Out
@@ -248,6 +304,8 @@ def exported(card: LoraCard, data: bytes, dialect: Dialect = "kohya", scrub: boo
     the metadata that came with the file goes along; with it only what is needed to use the file does: no captions,
     folder names, tag frequencies, comments or paths.
     """
+    if card.what == "embedding":
+        return data, sidecar_of(card)
     file = read(data, card.name)
     facts = {
         "title": card.title, "trigger": card.trigger, "word": card.word, "kind": card.kind, "base": card.base,
@@ -281,13 +339,13 @@ def sidecar_of(card: LoraCard) -> bytes:
     return json.dumps(said, indent=4, ensure_ascii=False).encode()
 
 
-def unlike_rank(data: bytes) -> bool:
+def unlike_rank(card: LoraCard, data: bytes) -> bool:
     """Whether a layer's alpha is not its rank: in diffusers' names only `lora_adapter_metadata` says so."""
-    return any(factors.alpha != factors.rank for _, factors in pairs(read(data, "")))
+    return card.what == "lora" and any(factors.alpha != factors.rank for _, factors in pairs(read(data, "")))
 
 
-def has_many_alphas(data: bytes) -> bool:
-    return len({factors.alpha for _, factors in pairs(read(data, ""))}) > 1
+def has_many_alphas(card: LoraCard, data: bytes) -> bool:
+    return card.what == "lora" and len({factors.alpha for _, factors in pairs(read(data, ""))}) > 1
 
 
 # Several into one
@@ -437,13 +495,24 @@ def _table(text: str) -> dict[str, Any]:
     return cast(dict[str, Any], said) if isinstance(said, dict) else {}
 
 
-def _width_of(base: Base) -> int | None:
+def _width_of(base: Base, part: str = "unet", key: str = "cross_attention_dim") -> int | None:
     try:
-        said = _json(read_bounded(base.folder / "unet" / "config.json", MAX_CONFIG))
+        said = _json(read_bounded(base.folder / part / "config.json", MAX_CONFIG))
     except (OSError, ValueError):
         return None
-    width = cast(dict[str, Any], said).get("cross_attention_dim") if isinstance(said, dict) else None
+    width = cast(dict[str, Any], said).get(key) if isinstance(said, dict) else None
     return width if type(width) is int else None
+
+
+def _unlike(arrival: Arrival, base: Base) -> str:
+    """Why the base reads texts that the file was not made for, as a clause; "" where it does, and where it cannot be
+    told."""
+    if arrival.embedding is None:
+        return "" if fits(arrival.file, base) else _other_width(arrival.file, base)
+    if base.family not in SPEAKING:
+        return f"{base.title} reads no embeddings"
+    given = {encoder: width for encoder in ENCODERS if (width := _width_of(base, encoder, "hidden_size"))}
+    return arrival.embedding.misfit(given) if given else ""
 
 
 def _other_width(file: LoraFile, base: Base) -> str:

@@ -4,6 +4,7 @@ A plan is complete: names are resolved, the seed is drawn, every LoRA is pinned 
 never tensors or local paths, so that a worker elsewhere needs no shared disk.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,6 +111,20 @@ class LoraStack:
         object.__setattr__(self, "refs", tuple(sorted(ref for ref in self.refs if ref.weight)))
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class EmbeddingRef:
+    """A textual-inversion embedding that a prompt names by its `trigger`. `sha256` pins the file."""
+
+    name: str
+    sha256: str
+    trigger: str
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Its trigger as a word of its own, in any case."""
+        return re.compile(rf"(?<!\w){re.escape(self.trigger)}(?!\w)", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """A picture that says where things are, for a ControlNet of that kind (Zhang et al. 2023, arXiv:2302.05543).
@@ -155,7 +170,8 @@ class ImagePlan:
     there were marks, and has none.
 
     It is drawn at `width` x `height` pixels and delivered `upscale` times as large; `transparent` cuts out what
-    it shows. `controls` say where things are in it, `references` how it looks.
+    it shows. `controls` say where things are in it, `references` how it looks. `embeddings` are those whose triggers
+    its texts name.
     """
 
     prompt: str
@@ -177,6 +193,7 @@ class ImagePlan:
     syntax: int = LITERAL
     controls: tuple[Control, ...] = ()
     references: tuple[Reference, ...] = ()
+    embeddings: tuple[EmbeddingRef, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("syntax", self.syntax, LITERAL, MARKED)
@@ -245,7 +262,8 @@ class Example:
 class TrainPlan:
     """A LoRA to be trained: ΔW = (α/r)·B·A on the base's attention and feed-forward layers (rank r, α = r).
 
-    `word` is the class word that the trigger is bound to ("crab"), `prior` what keeps the class as it was.
+    `word` is the class word that the trigger is bound to ("crab"), `prior` what keeps the class as it was. `variant`:
+    it is the LoRA `name`, which there is already, for another base.
     """
 
     name: str
@@ -259,6 +277,7 @@ class TrainPlan:
     prior: Prior = "base"
     rank: int = DEFAULT_RANK
     replace: bool = False
+    variant: bool = False
 
     def __post_init__(self) -> None:
         check_range("rank", self.rank, *RANKS)

@@ -1,4 +1,4 @@
-"""From a plan to kept results: runs it on an executor, stores the pictures, adds the LoRA to the catalog.
+"""From a plan to kept results: runs it on an executor, stores the pictures, adds the LoRA with its dataset.
 
 Jobs live as long as whoever follows them here. `engine.durable` runs them through this class too, and keeps them.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalog import Catalog, LoraCard
+from engine.datasets import Datasets
 from engine.executor import Executor
 from engine.jobs import Drawn, Progress, Ticket, Trained
 from engine.plans import ImagePlan, Plan, TrainPlan
@@ -33,6 +34,7 @@ class JobQueue:
         self._executor = executor
         self._store = store
         self._catalog = catalog
+        self._datasets = Datasets(store)
 
     async def recall(self, key: str) -> Any | None:  # noqa: ARG002
         """The memo of an earlier try at this key: there is none."""
@@ -67,7 +69,7 @@ class JobQueue:
             yield card  # an earlier try got as far as this, and no further
             return
         else:
-            self._catalog.check_name(plan.name, plan.replace)
+            self._catalog.check_plan(plan)
         steps = self._executor.run(plan)
         pace = Pace()
         try:
@@ -81,7 +83,8 @@ class JobQueue:
             case ImagePlan(), Drawn():
                 return Saved(tuple(self._save(p.png, p.recipe, out) for p in result.pictures))
             case TrainPlan(), Trained():
-                return self._catalog.add(plan, replace(result, facts=result.facts | {"job": job}))
+                facts = {"job": job} | self._datasets.keep(plan)
+                return self._catalog.add(plan, replace(result, facts=result.facts | facts))
             case _:
                 raise TypeError(f"{type(plan).__name__} cannot end in {type(result).__name__}")
 

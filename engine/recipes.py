@@ -20,7 +20,17 @@ from engine.bases import Base, fingerprint
 from engine.catalog import LoraCard
 from engine.controls import Net
 from engine.errors import Invalid
-from engine.plans import MAX_DELIVERED, Control, ControlKind, ImagePlan, Kind, LoraRef, LoraStack, Reference
+from engine.plans import (
+    MAX_DELIVERED,
+    Control,
+    ControlKind,
+    EmbeddingRef,
+    ImagePlan,
+    Kind,
+    LoraRef,
+    LoraStack,
+    Reference,
+)  # fmt: skip
 from engine.prompts import LITERAL
 
 VERSION = "0.2.0"
@@ -64,6 +74,13 @@ class RecipeReference(BaseModel):
     image: str
 
 
+class RecipeEmbedding(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+    name: str
+    trigger: str
+    sha256: str
+
+
 class Recipe(BaseModel):
     """One picture. `image` and `mask` are the SHA-256 of the files it was drawn over.
 
@@ -98,6 +115,7 @@ class Recipe(BaseModel):
     syntax: int = LITERAL
     controls: list[RecipeControl] = []
     references: list[RecipeReference] = []
+    embeddings: list[RecipeEmbedding] = []
 
 
 def companion_folder(name: str) -> Path:
@@ -109,8 +127,8 @@ def recipe_of(
     plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int],
     nets: tuple[Net, ...] = (),
 ) -> Recipe:  # fmt: skip
-    """The recipe of picture `index` of a plan; `cards`: of each LoRA in its stack, `nets`: of each of its controls."""
-    used = [cards[ref.name] for ref in plan.stack.refs]
+    """The recipe of picture `index` of a plan; `cards`: of its LoRAs and embeddings, `nets`: of its controls."""
+    used = [cards[ref.name] for ref in (*plan.stack.refs, *plan.embeddings)]
     return Recipe(
         atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
         family=base.family, steps=plan.steps, guidance=plan.guidance, sampler=plan.sampler, seed=plan.seed + index,
@@ -128,6 +146,7 @@ def recipe_of(
                                 net=net.name, sha256=fingerprint(net.folder))
                   for c, net in zip(plan.controls, nets, strict=True)],
         references=[RecipeReference(weight=r.weight, image=_sha256(r.image)) for r in plan.references],
+        embeddings=[RecipeEmbedding(name=r.name, trigger=r.trigger, sha256=r.sha256) for r in plan.embeddings],
     )  # fmt: skip
 
 
@@ -157,6 +176,7 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         upscale=r.upscale, transparent=r.transparent, syntax=r.syntax,
         controls=tuple(Control(c.kind, inputs(c.image), c.weight, c.until, c.is_map) for c in r.controls),
         references=tuple(Reference(inputs(x.image), x.weight) for x in r.references),
+        embeddings=tuple(EmbeddingRef(x.name, x.sha256, x.trigger) for x in r.embeddings),
     )  # fmt: skip
 
 
@@ -172,6 +192,8 @@ def a1111(recipe: Recipe) -> str:
         fields["Denoising strength"] = f"{recipe.strength:g}"
     if recipe.loras:
         fields["Lora hashes"] = '"' + ", ".join(f"{x.name}: {x.sha256[:12]}" for x in recipe.loras) + '"'
+    if recipe.embeddings:
+        fields["TI hashes"] = '"' + ", ".join(f"{x.trigger}: {x.sha256[:12]}" for x in recipe.embeddings) + '"'
     if recipe.upscale > 1:
         fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": "Atelier"}
     fields["Version"] = f"atelier {recipe.atelier}"

@@ -3,6 +3,7 @@
 import io
 import platform
 from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from engine import bases, controls, recipes
 from engine.bases.memory import check_fits
-from engine.catalog import Catalog
+from engine.catalog import Catalog, LoraCard
+from engine.datasets import no_variant
 from engine.diffusion import families
 from engine.diffusion.control import Guide, Nets
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
@@ -63,17 +65,28 @@ class Runners:
             self._resident = Resident(base, self._device, dtype)
         return self._resident
 
+    @contextmanager
+    def _spoken_to(self, resident: Resident, plan: ImagePlan, cards: dict[str, LoraCard]) -> Generator[None]:
+        """The base with the plan's LoRAs and embeddings in, inside the block."""
+        partial, weights = {card.name for card in cards.values() if card.left_out}, self._catalog.weights
+        with ExitStack() as held:
+            try:
+                held.enter_context(resident.stacked(plan.stack, weights, partial))
+            except WrongBase as error:
+                raise no_variant(cards[error.name], resident.base, error.why) from None
+            held.enter_context(resident.speaking(plan.embeddings, weights))
+            yield
+
     def _render(self, plan: ImagePlan) -> Generator[Event]:
         base = bases.find(plan.base, self._home)
         base.check_size(plan.width, plan.height)
         base.check_whole()
         families.find(base.family).accepts(base, plan)
         cards = {ref.name: self._catalog.get(ref.name) for ref in plan.stack.refs}
+        cards = {ref.name: self._catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         for card in cards.values():
             if card.family != base.family:
-                raise WrongBase(
-                    card.name, base.name, f"it was trained for {card.family} ({card.base}), not {base.family}"
-                )
+                raise no_variant(card, base, f"it was trained for {card.family} ({card.base}), not {base.family}")
         self._companions.check(plan)
         nets = controls.nets_for(plan.controls, base, self._home)
         resident = self.resident(plan.base)
@@ -82,7 +95,7 @@ class Runners:
         references = tuple(_reference(one) for one in plan.references)
         guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
         pictures: list[Picture] = []
-        with resident.stacked(plan.stack, self._catalog.weights):
+        with self._spoken_to(resident, plan, cards):
             for k in range(plan.count):
                 stroke: Stroke | None = None
                 for stroke in draw(resident, _brush(plan, k, canvas, references, guides)):

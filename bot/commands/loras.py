@@ -1,4 +1,4 @@
-"""loras [list] · show NAME · inspect FILE · import FILE · export NAME · merge NAME:W…"""
+"""loras [list] · show NAME · inspect FILE · import FILE · export NAME · merge NAME:W… (port: see training)."""
 
 import hashlib
 import re
@@ -14,13 +14,14 @@ from bot.commands.terminal import Terminal
 from bot.uploads import check_picture
 from bot.wiring import Studio
 from engine import exchange
-from engine.catalog import MAX_WEIGHTS, LoraCard
-from engine.errors import Invalid
+from engine.bases import Base
+from engine.catalog import MAX_WEIGHTS, Catalog, LoraCard
+from engine.errors import Invalid, UserError, WrongBase
 from engine.exchange import Arrival, Wish
 from engine.files import read_bounded
 from engine.lora.report import inspect as inspect_file
 from engine.lora.write import Dialect
-from engine.plans import LoraStack
+from engine.plans import LoraRef, LoraStack
 
 NONE_YET = "No LoRAs yet; `atelier train` makes one, `atelier loras import` takes one in."
 MAX_PREVIEW = 20_000_000  # bytes
@@ -53,19 +54,34 @@ def card_facts(card: LoraCard) -> dict[str, Any]:
     return {name: getattr(card, name) for name in names} | {"folder": str(card.folder)}
 
 
+def here(studio: Studio) -> Catalog:
+    """The catalog as names mean it on the base in use."""
+    try:
+        return studio.catalog.on(studio.base())
+    except UserError:  # a base that is not there is no reason not to show what is
+        return studio.catalog
+
+
+def sort(card: LoraCard) -> str:
+    return card.what if card.what == "embedding" else card.kind
+
+
 def list_loras(studio: Studio, terminal: Terminal) -> None:
-    cards = studio.catalog.list()
-    columns = [(card.name, card.kind, card.trigger, card.base) for card in cards]
+    catalog = here(studio)
+    cards = catalog.entries()
+    of = {card.name: [one.base for one in catalog.variants(card.name)] for card in cards}
+    columns = [(card.name, sort(card), card.trigger, ", ".join(of[card.name])) for card in cards]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
     lines = [
         "  ".join([*(text.ljust(width) for text, width in zip(texts, widths, strict=True)), card.summary]).rstrip()
         for card, texts in zip(cards, columns, strict=True)
     ]
-    terminal.result({"loras": [card_facts(card) for card in cards]}, lines or [NONE_YET])
+    shown = [card_facts(card) | {"what": card.what, "bases": of[card.name]} for card in cards]
+    terminal.result({"loras": shown}, lines or [NONE_YET])
 
 
 def show_lora(studio: Studio, name: str, terminal: Terminal) -> None:
-    card = studio.catalog.get(name)
+    card = here(studio).entry(name)
     lines = [f"{key:<11} {value}" for key, value in card.model_dump().items() if value not in (None, "", ())]
     terminal.result(card_facts(card), lines)
 
@@ -89,21 +105,25 @@ def _listed(value: Any) -> str:
 def report(arrival: Arrival, studio: Studio) -> dict[str, Any]:
     """What `inspect` says: of the file, of what is told of it, and of the bases here that it fits."""
     file, told, seen = arrival.file, arrival.told, inspect_file(arrival.data, arrival.label)
+    fitting = exchange.fitting_bases(arrival, studio.settings.home)
     return {
         "file": arrival.label,
+        "what": seen.what,
         "size": len(arrival.data),
         "sha256": file.sha256,
         "dialect": ", ".join(seen.dialects),
         "family": seen.family or told.family,
         "made_for": told.base or file.metadata.get("ss_sd_model_name", "")[:SHOWN],
-        "fits": [base.name for base in exchange.fitting_bases(file, studio.settings.home)],
+        "fits": [base.name for base in fitting],
         "layers": len(file.layers),
+        "vectors": seen.vectors,
+        "left_out": {base.name: missing for base in fitting if (missing := _missing(arrival, base))},
         "kinds": seen.kinds,
         "rank": [rank for rank in seen.ranks if rank],
         "alpha": list(seen.alphas),
         "norms": seen.norms,
         "title": told.title,
-        "trigger": told.trigger,
+        "trigger": arrival.trigger or "" if arrival.embedding else told.trigger,
         "kind": told.kind,
         "weight": told.weight,
         "licence": told.licence or "unstated",
@@ -114,6 +134,14 @@ def report(arrival: Arrival, studio: Studio) -> dict[str, Any]:
     }
 
 
+def _missing(arrival: Arrival, base: Base) -> list[str]:
+    """The weights that would be left out there."""
+    try:
+        return list(exchange.left_out(arrival, base))
+    except WrongBase:
+        return list(arrival.file.layers)
+
+
 async def take_in(studio: Studio, source: str, wish: Wish, terminal: Terminal) -> None:
     """A file, or an https address, becomes a LoRA of the catalog."""
     if wish.name is not None:
@@ -121,10 +149,11 @@ async def take_in(studio: Studio, source: str, wish: Wish, terminal: Terminal) -
     arrival = await fetched(source, wish)
     base = exchange.base_for(arrival, studio.base(), studio.settings.home)
     card = exchange.take_in(arrival, base, studio.catalog)
-    notes = [*arrival.told.notes, *gaps(arrival, card)]
+    notes = [*arrival.told.notes, *exchange.omission(arrival, card, base), *gaps(arrival, card)]
     for note in notes:
         terminal.note(note)
-    terminal.note(f"{card.name} is here, for the base {card.base}. Try: --lora {card.name}:{card.weight:g}")
+    by = f"--lora {card.name}:{card.weight:g}" if card.what == "lora" else f"atelier draw 'a mug, {card.trigger}'"
+    terminal.note(f"{card.name} is here, for the base {card.base}. Try: {by}")
     terminal.result(card_facts(card) | {"notes": notes}, [str(card.folder)])
 
 
@@ -132,14 +161,14 @@ def gaps(arrival: Arrival, card: LoraCard) -> list[str]:
     """What neither the file nor the person said, as sentences."""
     return [
         *([] if card.trigger else ["No trigger word is known; --trigger names one."]),
-        *([] if arrival.kind else [f"Taken for a {card.kind}; --kind says what it is."]),
+        *([] if arrival.kind or arrival.embedding else [f"Taken for a {card.kind}; --kind says what it is."]),
         *([] if card.licence != "unstated" else ["Its licence is not stated, so it does not count as commercial."]),
     ]
 
 
 def send_out(studio: Studio, shipment: Shipment, terminal: Terminal) -> None:
     """The file, and AUTOMATIC1111's side-car beside it."""
-    card = studio.catalog.get(shipment.name)
+    card = here(studio).entry(shipment.name)
     beside = shipment.out.with_suffix(".json")
     if shipment.out.suffix.lower() != ".safetensors":
         raise Invalid("--out", f"“{shipment.out.name}” does not end in .safetensors", "Other programs go by that.")
@@ -147,11 +176,11 @@ def send_out(studio: Studio, shipment: Shipment, terminal: Terminal) -> None:
         check_target(target)
         if target.exists() and not shipment.replace:
             raise Invalid("--out", f"there is a file {target} already", "Name another, or say --replace.")
-    data = studio.catalog.weights(studio.catalog.ref(card.name))
+    data = studio.catalog.weights(LoraRef(card.name, card.sha256))
     written, sidecar = exchange.exported(card, data, shipment.dialect, shipment.scrub)
     write_file(beside, sidecar)
     write_file(shipment.out, written)
-    notes = warnings(shipment.dialect, data)
+    notes = warnings(shipment.dialect, card, data)
     for note in notes:
         terminal.note(note)
     facts = {
@@ -167,11 +196,11 @@ def send_out(studio: Studio, shipment: Shipment, terminal: Terminal) -> None:
     terminal.result(facts, [str(shipment.out), str(beside)])
 
 
-def warnings(dialect: Dialect, data: bytes) -> list[str]:
+def warnings(dialect: Dialect, card: LoraCard, data: bytes) -> list[str]:
     """Which programs will draw an exported file at another strength."""
     if dialect == "diffusers":
-        return [NOT_FOR_ALL] if exchange.unlike_rank(data) else []
-    return [NOT_FOR_DIFFUSERS] if exchange.has_many_alphas(data) else []
+        return [NOT_FOR_ALL] if exchange.unlike_rank(card, data) else []
+    return [NOT_FOR_DIFFUSERS] if exchange.has_many_alphas(card, data) else []
 
 
 def merge(studio: Studio, said: Sequence[str], name: str, replace: bool, terminal: Terminal) -> None:
@@ -180,8 +209,9 @@ def merge(studio: Studio, said: Sequence[str], name: str, replace: bool, termina
     for text, (_, weights) in zip(said, wanted, strict=True):
         if len(weights) > 1:
             raise Invalid("merge", f"“{text}” has several weights", tags.HINT)
-    stack = LoraStack(tuple(studio.catalog.ref(lora, *weights) for lora, weights in wanted))
-    card, notes = exchange.merge(stack, name, studio.catalog, replace)
+    catalog = here(studio)
+    stack = LoraStack(tuple(catalog.ref(lora, *weights) for lora, weights in wanted))
+    card, notes = exchange.merge(stack, name, catalog, replace)
     for note in notes:
         terminal.note(note)
     terminal.result(card_facts(card) | {"notes": list(notes)}, [str(card.folder)])

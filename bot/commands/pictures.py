@@ -20,7 +20,8 @@ from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
 from engine.controls import nets_for
-from engine.errors import Invalid, WrongBase
+from engine.datasets import no_variant
+from engine.errors import Invalid
 from engine.jobs import Progress
 from engine.plans import MAX_COUNT, MAX_SEED, Control, ImagePlan, LoraRef, LoraStack, brief, check_range
 from engine.prompts import MARKED, Prompt, plain
@@ -168,9 +169,9 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
     prompt, tagged = tags.take_tags(wish.prompt)
     wanted: Wanted = []
     for name, weights in [*(tags.read_option(text) for text in wish.lora), *tagged]:
-        card = studio.catalog.get(name)
+        card = studio.catalog.on(base).get(name)
         if card.family != base.family:
-            raise WrongBase(card.name, base.name, f"it was trained on {card.base}")
+            raise no_variant(card, base, f"it was trained on {card.base}")
         wanted.append((card, weights))
     return prompt, wanted
 
@@ -178,12 +179,15 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
 def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
     """`wish` has its seed by now."""
     assert wish.seed is not None
-    refs = tuple(studio.catalog.ref(card.name, _one(card, weights)) for card, weights in wanted)
+    catalog = studio.catalog.on(base)
+    refs = tuple(catalog.ref(card.name, _one(card, weights)) for card, weights in wanted)
     cards = [card for card, _ in wanted]
     if wish.trigger:
         for card, ref in zip(cards, refs, strict=True):
             prompt = tags.with_trigger(prompt, card) if ref.weight else prompt
-    prompt = _own_spelling(base, prompt, cards)
+    spoken = catalog.spoken(prompt, wish.negative)
+    theirs = [*_theirs(cards), *(ref.trigger for ref in spoken)]
+    prompt = _own_spelling(base, prompt, theirs)
     image = read_picture(wish.image) if wish.image else None
     size = sized(_frame(wish, base, image), base)
     plan = ImagePlan(
@@ -206,9 +210,10 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         syntax=MARKED,
         controls=_controls(studio, wish, base),
         references=referred(wish.reference),
+        embeddings=spoken,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
-    return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
+    return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, theirs))
 
 
 def _controls(studio: Studio, wish: Wish, base: Base) -> tuple[Control, ...]:
@@ -260,9 +265,9 @@ def _one(card: LoraCard, weights: tuple[float, ...]) -> float:
     return weights[0] if weights else card.weight
 
 
-def _own_spelling(base: Base, prompt: str, cards: list[LoraCard]) -> str:
+def _own_spelling(base: Base, prompt: str, theirs: list[str]) -> str:
     vocabulary = Vocabulary.of(base)
-    return vocabulary.spelt(prompt, _theirs(cards)) if vocabulary else prompt
+    return vocabulary.spelt(prompt, theirs) if vocabulary else prompt
 
 
 def _theirs(cards: list[LoraCard]) -> list[str]:
@@ -270,9 +275,9 @@ def _theirs(cards: list[LoraCard]) -> list[str]:
     return [text for card in cards for text in (card.trigger, card.word)]
 
 
-def _unknown_words(base: Base, prompt: str, cards: list[LoraCard]) -> tuple[str, ...]:
+def _unknown_words(base: Base, prompt: str, theirs: list[str]) -> tuple[str, ...]:
     vocabulary = Vocabulary.of(base)
-    unknown = vocabulary.unknown(plain(Prompt(prompt, MARKED)), _theirs(cards)) if vocabulary else ()
+    unknown = vocabulary.unknown(plain(Prompt(prompt, MARKED)), theirs) if vocabulary else ()
     return tuple(f"no “{u.word}” on {base.title}{'; nearest: ' if u.near else ''}{', '.join(u.near)}" for u in unknown)
 
 

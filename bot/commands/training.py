@@ -1,4 +1,4 @@
-"""train: a folder of pictures becomes a LoRA."""
+"""train: a folder of pictures becomes a LoRA. loras port: and that a LoRA for another base."""
 
 import re
 import secrets
@@ -11,6 +11,7 @@ from bot.commands.terminal import Terminal
 from bot.uploads import read_folder
 from bot.wiring import Studio
 from engine.catalog import LoraCard
+from engine.datasets import Datasets, ported
 from engine.errors import Invalid
 from engine.jobs import Progress
 from engine.plans import MAX_SEED, Kind, Prior, TrainPlan
@@ -31,6 +32,16 @@ class Lesson:
     steps: int
     seed: int | None
     base: str | None
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The arguments of loras port; None means "not said": the steps are the recipe's, then."""
+
+    name: str
+    base: str
+    steps: int | None
     replace: bool
 
 
@@ -59,9 +70,26 @@ async def train(studio: Studio, lesson: Lesson, terminal: Terminal) -> None:
     for note in notes:
         terminal.note(note)
     terminal.note(f"Training {plan.name} on {base.title} from {len(plan.examples)} pictures, {plan.steps} steps.")
-    card = await learned(studio, plan, terminal)
-    facts = card_facts(card) | {"steps": card.steps, "seconds": card.seconds, "final_loss": card.final_loss}
-    terminal.note(f"{card.name} is ready. Try: atelier draw '{example(card)}' --lora {card.name}:{card.weight:g}")
+    _tell(await learned(studio, plan, terminal), notes, terminal, f"--base {base.name} " if lesson.base else "")
+
+
+async def port(studio: Studio, wish: Port, terminal: Terminal) -> None:
+    """Retrain a LoRA for another base, from the dataset and with the recipe that it has."""
+    base = studio.base(wish.base)
+    base.check_trains()
+    card = studio.catalog.get(wish.name)
+    plan = ported(card, base, Datasets(studio.store).examples(card), wish.steps, wish.replace)
+    studio.catalog.check_plan(plan)
+    source = f"dataset {card.dataset}" if card.dataset else "the pictures beside it, at most 512 pixels a side"
+    count = f"{len(plan.examples)} pictures, {plan.steps} steps"
+    terminal.note(f"Training {plan.name} anew on {base.title} from {source}: {count}.")
+    _tell(await learned(studio, plan, terminal), [], terminal, f"--base {base.name} ")
+
+
+def _tell(card: LoraCard, notes: list[str], terminal: Terminal, on: str) -> None:
+    facts = card_facts(card) | {name: getattr(card, name) for name in ("steps", "seconds", "final_loss", "dataset")}
+    lora = f"{on}--lora {card.name}:{card.weight:g}"
+    terminal.note(f"{card.name} is ready. Try: atelier draw '{example(card)}' {lora}")
     terminal.result(facts | ({"notes": notes} if notes else {}), [str(card.folder)])
 
 

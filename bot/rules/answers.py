@@ -26,7 +26,8 @@ def completed(asked: Asked | None, message: Inbound) -> Inbound:
     together = len(asked.about.attachments) + len(message.attachments)
     if message.attachments and asked.ask.missing in GATHERS and not starts_anew(said) and together <= MOST:
         return _gathered(asked, message, said, before)
-    if message.attachments or not said or len(said.split()) > LONGEST or is_question(said):
+    is_chat = is_question(said) and asked.ask.missing != "partial"  # there, a mere "yes" is an answer
+    if message.attachments or not said or len(said.split()) > LONGEST or is_chat:
         return message
     text = _joined(asked.ask.missing, before, said)
     return (
@@ -50,7 +51,7 @@ def _joined(missing: str, before: str, said: str) -> str | None:
                 return before  # asked again, with the pictures
             name = compiled(NAME).match(said)
             return f"called {name[1]}; {before}" if name else None
-        case "trigger" | "kind":
+        case "trigger" | "kind" | "partial":
             return None if new else told_of_a_lora(missing, before, said)
         case "what":
             return None if starts_anew(said) and not refers_back(said) else f"{said} {before}".strip()

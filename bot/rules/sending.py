@@ -22,6 +22,12 @@ A_TRIGGER = compiled(
 )
 
 
+YES = compiled(r"^(?:(?:yes|yeah|yep|sure|ok(?:ay)?|please|do it|go ahead|do that|take it(?: in)?)\b[\s,.!]*)+"
+               r"(?:without (?:them|those)|in part|then|anyway|the part that fits)?[\s.!]*$")  # fmt: skip
+NO = compiled(r"^(?:no|nope|don'?t|do not|leave it|better not|rather not|never mind)\b")
+IN_PART, NOT_IN_PART = "Take it in part", "Do not take it in part"
+
+
 def read_sending(said: str, lexicon: Lexicon) -> Question | None:
     """Only for a LoRA's name, or where it is called a file of something that is no picture."""
     names = {name.lower(): card.name for card in lexicon.cards for name in spoken(card)}
@@ -44,6 +50,8 @@ def told_of_a_lora(missing: str, before: str, said: str) -> str | None:
     """The message about a dropped LoRA, with the answer in it: its trigger word, or its kind. None if it is none."""
     if compiled(rf"^(?:please\s+)?{any_of(words('chat', 'orders'))}\s").match(said):
         return None
+    if missing == "partial":
+        return f"{before}. {NOT_IN_PART}" if NO.match(said) else f"{before}. {IN_PART}" if YES.match(said) else None
     if missing == "kind":
         return f"{before}. It is a {said}"
     if NO_TRIGGER.match(said):
@@ -58,6 +66,15 @@ def name_said(said: str) -> str | None:
     """Only where it is called so: a trigger stands in quotes too."""
     match = compiled(NAMED).search(said)
     return (match[1] or match[2]) if match else None
+
+
+def accepts_part(said: str) -> bool:
+    """Whether the person has said that what does not fit shall be left out."""
+    return re.search(rf"(?:^|[.!]\s+){IN_PART}\b", said, re.IGNORECASE) is not None and not declines_part(said)
+
+
+def declines_part(said: str) -> bool:
+    return re.search(rf"\b{NOT_IN_PART}\b", said, re.IGNORECASE) is not None
 
 
 def says_no_trigger(said: str) -> bool:

@@ -1,11 +1,15 @@
 """From a prompt to what CLIP makes of it: pieces of 75 tokens, each encoded between its begin and end marks.
 
 Nothing is cut short: the pieces' hidden states are joined along the sequence, as interfaces around Stable Diffusion do.
+A textual-inversion embedding takes as many places as it has vectors, where its trigger stands (Gal et al. 2022,
+arXiv:2208.01618).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +23,34 @@ WORD_END = "</w>"  # at the end of a CLIP token that ends a word
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """An embedding in use: `vectors` (n, d) for each encoder, in place of `trigger`. `sha256` is that of its file."""
+
+    trigger: str
+    sha256: str
+    vectors: tuple[Tensor, ...] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """At most 75 token ids and the weight of each."""
+    """At most 75 token ids and the weight of each; id -1 - k is the k-th vector of all words, one after another."""
 
     ids: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
 
 
-def pieces(tokenizer: Any, prompt: Prompt) -> list[Piece]:
+def pieces(tokenizer: Any, prompt: Prompt, words: Sequence[Word] = ()) -> list[Piece]:
     """`prompt` in pieces, never cut short; at least one, perhaps empty. `Invalid` for more than `MOST`.
 
     A piece ends at BREAK, else at the last comma of its last `BACK` tokens, else between two words: a trigger stays
-    whole. A `LITERAL` prompt has pieces of exactly 75 tokens, in any number, as its picture was drawn.
+    whole, and so do an embedding's vectors. A `LITERAL` prompt without these has pieces of exactly 75 tokens, in any
+    number, as its picture was drawn.
     """
     room = tokenizer.model_max_length - 2
-    if prompt.syntax == LITERAL:
+    if prompt.syntax == LITERAL and not words:
         ids = _ids(tokenizer, prompt.text)
         return [_plain(ids[i : i + room]) for i in range(0, max(len(ids), 1), room)]
-    found = [piece for spans in parts(prompt) for piece in _cut(tokenizer, spans, room)]
+    found = [piece for spans in parts(prompt) for piece in _cut(tokenizer, spans, room, words)]
     if len(found) > MOST:
         why = f"it comes to {len(found)} pieces of up to {room} tokens, and {MOST} are the most"
         raise Invalid("prompt", why, f"Shorten it to about {MOST * room // 2:,} words, or take BREAKs out.")
@@ -44,9 +58,16 @@ def pieces(tokenizer: Any, prompt: Prompt) -> list[Piece]:
 
 
 def encoded(
-    tokenizer: Any, encoder: nn.Module, said: Sequence[Piece], count: int, hidden_of: Callable[[Any], Tensor]
+    tokenizer: Any,
+    encoder: nn.Module,
+    said: Sequence[Piece],
+    count: int,
+    hidden_of: Callable[[Any], Tensor],
+    vectors: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Any]:
     """`hidden_of` the encoder's output for `count` pieces as (1, 77·count, d), weighted; and that output, as it came.
+
+    `vectors`: those of all words for this encoder, (n, d) each.
 
     A token of weight w is at e + w (h − e) where h is its hidden state and e that of the empty text at its place. That
     is ComfyUI's way (comfy/sd1_clip.py: `ClipTokenWeightEncoder`), on all families. AUTOMATIC1111's (h · w, then the
@@ -55,7 +76,9 @@ def encoded(
     empties the word's place, though the words after it have read it. The pooled text is that without weights.
     """
     device = next(encoder.parameters()).device
-    output = encoder(padded(tokenizer, said, count).to(device), output_hidden_states=True)
+    ids = padded(tokenizer, said, count).to(device)
+    with _speaking(encoder, ids, vectors):
+        output = encoder(ids.clamp(min=0), output_hidden_states=True)
     hidden = hidden_of(output)
     if any(weight != 1 for piece in said for weight in piece.weights):
         nothing = encoder(padded(tokenizer, (), 1).to(device), output_hidden_states=True)
@@ -86,14 +109,45 @@ def _weights(said: Sequence[Piece], hidden: Tensor) -> Tensor:
     return weights.to(hidden.device)
 
 
-def _cut(tokenizer: Any, spans: Sequence[Span], room: int) -> list[Piece]:
+@contextmanager
+def _speaking(encoder: nn.Module, ids: Tensor, vectors: Sequence[Tensor]) -> Generator[None]:
+    """Inside, the encoder's token table gives the words' vectors where `ids` are below 0.
+
+    An id that is none would be the largest one, at which older configurations of CLIP take the pooled text.
+    """
+    places = ids < 0
+    if not bool(places.any()):
+        yield
+        return
+    rows = torch.cat(tuple(vectors)).to(ids.device)[-1 - ids[places]]
+
+    def put(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        output = output.clone()
+        output[places] = rows.to(output)
+        return output
+
+    hook = cast(Any, encoder).get_input_embeddings().register_forward_hook(put)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _cut(tokenizer: Any, spans: Sequence[Span], room: int, words: Sequence[Word]) -> list[Piece]:
     ids: list[int] = []
+    tokens: list[str] = []
     weights: list[float] = []
     for span in spans:
-        more = _ids(tokenizer, span.text)
-        ids += more
-        weights += [span.weight] * len(more)
-    tokens: list[str] = tokenizer.convert_ids_to_tokens(ids)
+        for text, word in _by_words(span.text, words):
+            if word is None:
+                more = _ids(tokenizer, text)
+                tokens += tokenizer.convert_ids_to_tokens(more)
+            else:
+                first, count = sum(len(words[i].vectors[0]) for i in range(word)), len(words[word].vectors[0])
+                more = [-1 - k for k in range(first, first + count)]
+                tokens += [*([""] * (count - 1)), WORD_END]
+            ids += more
+            weights += [span.weight] * len(more)
     found: list[Piece] = []
     at = 0
     while not found or at < len(ids):
@@ -102,6 +156,16 @@ def _cut(tokenizer: Any, spans: Sequence[Span], room: int) -> list[Piece]:
         found.append(Piece(tuple(ids[at:end]), tuple(weights[at:end])))
         at = end
     return found
+
+
+def _by_words(text: str, words: Sequence[Word]) -> list[tuple[str, int | None]]:
+    """The text between triggers, and the triggers, each with the index of its word."""
+    if not words:
+        return [(text, None)]
+    index = {word.trigger.lower(): i for i, word in enumerate(words)}
+    named = "|".join(re.escape(trigger) for trigger in sorted(index, key=len, reverse=True))
+    found = re.split(rf"(?<!\w)({named})(?!\w)", text, flags=re.IGNORECASE)
+    return [(part, index[part.lower()] if i % 2 else None) for i, part in enumerate(found) if part]
 
 
 def _end(tokens: Sequence[str]) -> int:

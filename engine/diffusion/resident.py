@@ -1,9 +1,10 @@
 """A loaded base: its modules on one device, its rack, and small caches of texts and LoRAs."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -11,10 +12,12 @@ from torch import Tensor
 from engine.bases import Base, memory
 from engine.diffusion import families
 from engine.diffusion.families import Conditioning, Parts
+from engine.diffusion.prompts import Word
 from engine.diffusion.rack import Rack
+from engine.errors import Invalid
 from engine.lora.blend import Delta, blend, deltas
-from engine.lora.read import read
-from engine.plans import LoraRef, LoraStack
+from engine.lora.read import ENCODERS, read, read_embedding
+from engine.plans import EmbeddingRef, LoraRef, LoraStack
 from engine.prompts import Prompt
 
 Key = TypeVar("Key")
@@ -30,7 +33,8 @@ class Resident:
         self.parts: Parts = self.family.load(base.folder, dtype)
         self.rack = Rack(self.parts.denoiser, self.parts.encoders, self.family.voices)
         self._voice: tuple[LoraRef, ...] = ()  # the LoRAs in whose encoders the texts are read now
-        self._texts: Cache[tuple[Prompt, int, tuple[LoraRef, ...]], Conditioning] = Cache(64)
+        self._texts: Cache[tuple[Prompt, int, tuple[LoraRef, ...], tuple[Word, ...]], Conditioning] = Cache(64)
+        self._words: tuple[Word, ...] = ()  # the embeddings that the texts may name now
         self._loras: Cache[str, dict[str, Delta]] = Cache(16)
         self.device = torch.device("cpu")
         if device != self.device:
@@ -60,9 +64,14 @@ class Resident:
         return [self._text(prompt, chunks) for prompt in prompts]
 
     @contextmanager
-    def stacked(self, stack: LoraStack, weights: Callable[[LoraRef], bytes]) -> Generator[None]:
-        """The base with `stack` in, inside the block; the bare base after it. `weights` gives a LoRA's file."""
-        layers = [(self._lora(ref, weights), ref.weight) for ref in stack.refs]
+    def stacked(
+        self, stack: LoraStack, weights: Callable[[LoraRef], bytes], partial: Collection[str] = ()
+    ) -> Generator[None]:
+        """The base with `stack` in, inside the block; the bare base after it. `weights` gives a LoRA's file.
+
+        `partial`: the names of LoRAs whose other weights need not exist here.
+        """
+        layers = [(self._lora(ref, weights, ref.name in partial), ref.weight) for ref in stack.refs]
         with self.rack.stacked(blend(layers)):
             speaks = (any(name.startswith(self.family.voices) for name in deltas) for deltas, _ in layers)
             self._voice = tuple(ref for ref, does in zip(stack.refs, speaks, strict=True) if does)
@@ -70,6 +79,15 @@ class Resident:
                 yield
             finally:
                 self._voice = ()
+
+    @contextmanager
+    def speaking(self, refs: Sequence[EmbeddingRef], weights: Callable[[EmbeddingRef], bytes]) -> Generator[None]:
+        """Inside the block, prompts may name these embeddings by their triggers. Raises `Invalid`, `BadLoraFile`."""
+        self._words = tuple(self._word(ref, weights) for ref in refs)
+        try:
+            yield
+        finally:
+            self._words = ()
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(n, 3, h, w) in [-1, 1] → latents at the scale that the denoiser works on (the posterior's mean)."""
@@ -87,12 +105,25 @@ class Resident:
         return self.family.latent_shape(self.parts, width, height)
 
     def _text(self, prompt: Prompt, chunks: int) -> Conditioning:
-        return self._texts.get((prompt, chunks, self._voice), lambda: self.family.encode(self.parts, prompt, chunks))
+        parts = replace(self.parts, words=self._words)
+        key = (prompt, chunks, self._voice, self._words)
+        return self._texts.get(key, lambda: self.family.encode(parts, prompt, chunks))
 
-    def _lora(self, ref: LoraRef, weights: Callable[[LoraRef], bytes]) -> dict[str, Delta]:
+    def _word(self, ref: EmbeddingRef, weights: Callable[[EmbeddingRef], bytes]) -> Word:
+        what, todo = f"embedding {ref.name}", f"Draw on the base that it was made for, or leave out “{ref.trigger}”."
+        if not self.family.speaks:
+            raise Invalid(what, f"{self.base.title} reads no embeddings", todo)
+        found = read_embedding(weights(ref), ref.name)
+        encoders = dict(zip(ENCODERS, self.parts.encoders, strict=False))
+        wanted = {name: cast(Any, one).get_input_embeddings().weight.shape[1] for name, one in encoders.items()}
+        if why := found.misfit(wanted):
+            raise Invalid(what, why, todo)
+        return Word(ref.trigger, ref.sha256, tuple(torch.from_numpy(found.vectors[name]) for name in encoders))
+
+    def _lora(self, ref: LoraRef, weights: Callable[[LoraRef], bytes], partial: bool) -> dict[str, Delta]:
         def load() -> dict[str, Delta]:
             layers = deltas(read(weights(ref), ref.name))
-            self.rack.check(ref.name, self.base.name, layers)
+            self.rack.check(ref.name, self.base.name, layers, partial)
             return layers
 
         return self._loras.get(ref.sha256, load)

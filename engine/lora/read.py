@@ -20,7 +20,8 @@ from engine.lora.container import Container, Refused, parse, short
 from engine.lora.dialects import Key, foreign, fused, target, understood
 from engine.lora.kinds import Alpha, changes, rows
 
-EMBEDDINGS = {"emb_params": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+ENCODERS = ("text_encoder", "text_encoder_2")  # that an embedding has vectors for
+EMBEDDINGS = {"emb_params": ENCODERS[0], "clip_l": ENCODERS[0], "clip_g": ENCODERS[1]}
 MAX_CHANGED = 2**34  # weights of all layers: FLUX.1 has 12 billion
 MAX_VECTORS = 75  # of one embedding: a prompt's piece has no more places
 
@@ -43,40 +44,78 @@ class LoraFile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """A textual inversion: `vectors` (n, d) for each encoder, for n tokens (Gal et al. 2022, arXiv:2208.01618)."""
+    """A textual inversion: `vectors` (n, d) for each encoder, for n tokens (Gal et al. 2022, arXiv:2208.01618).
+
+    `token` is the word that a file of diffusers' form names as its only key: `<cat-toy>`.
+    """
 
     vectors: dict[str, NDArray[np.float32]]
     metadata: dict[str, str]
     sha256: str
+    token: str = ""
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.vectors.values())))
+
+    def misfit(self, widths: Mapping[str, int]) -> str:
+        """Why it does not belong to encoders of these widths, as a clause; "" where it does."""
+        made = {name: rows.shape[1] for name, rows in self.vectors.items()}
+        if made == dict(widths):
+            return ""
+        return f"its vectors are {_wide(made)}, and those of this base are {_wide(widths)}"
+
+
+def _wide(widths: Mapping[str, int]) -> str:
+    return " and ".join(f"{widths[name]}" for name in sorted(widths)) + " wide"
 
 
 def read(data: bytes, name: str) -> LoraFile:
     """Parse a whole file; `name` is what the person calls it in the `BadLoraFile` that a bad one raises."""
+    found = read_any(data, name)
+    if isinstance(found, Embedding):
+        raise BadLoraFile(name, "it is a textual-inversion embedding and no LoRA")
+    return found
+
+
+def read_embedding(data: bytes, name: str) -> Embedding:
+    """The same of a textual-inversion file."""
+    found = read_any(data, name)
+    if isinstance(found, LoraFile):
+        raise BadLoraFile(name, "it is a LoRA and no textual-inversion embedding")
+    return found
+
+
+def read_any(data: bytes, name: str) -> LoraFile | Embedding:
+    """Whichever of the two it is."""
     try:
-        held = parse(data)
-        if set(held.tensors) & set(EMBEDDINGS):
-            raise Refused("it is a textual-inversion embedding and no LoRA")
-        return _file(held, hashlib.sha256(data).hexdigest())
+        held, sha256 = parse(data), hashlib.sha256(data).hexdigest()
+        return _embedding(held, sha256) or _file(held, sha256)
     except Refused as refused:
         raise BadLoraFile(name, str(refused)) from None
 
 
-def read_embedding(data: bytes, name: str) -> Embedding | None:
-    """A textual-inversion file, or None where the file is none of them. Raises `BadLoraFile` for a bad one."""
-    try:
-        held = parse(data)
-        if not set(held.tensors) & set(EMBEDDINGS):
-            return None
-        vectors = {EMBEDDINGS.get(key, ""): _vectors(key, tensor) for key, tensor in held.tensors.items()}
-        if len(vectors) < len(held.tensors) or len({len(rows) for rows in vectors.values()}) > 1:
-            raise Refused("its embeddings are not one for each encoder, all of one length")
-    except Refused as refused:
-        raise BadLoraFile(name, str(refused)) from None
-    return Embedding(vectors, held.metadata, hashlib.sha256(data).hexdigest())
+def _embedding(held: Container, sha256: str) -> Embedding | None:
+    token = _token(held)
+    known = EMBEDDINGS | ({token: ENCODERS[0]} if token else {})
+    if not set(held.tensors) & set(known):
+        return None
+    vectors = {known.get(key, ""): _vectors(key, tensor, known) for key, tensor in held.tensors.items()}
+    if len(vectors) < len(held.tensors) or len({len(rows) for rows in vectors.values()}) > 1:
+        raise Refused("its embeddings are not one for each encoder, all of one length")
+    return Embedding(vectors, held.metadata, sha256, token)
 
 
-def _vectors(key: str, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-    if key not in EMBEDDINGS:
+def _token(held: Container) -> str:
+    """The only key of a file in diffusers' form: a word, and no path in a model. "" for other files."""
+    if len(held.tensors) != 1:
+        return ""
+    (key, tensor), *_ = held.tensors.items()
+    return key if key not in EMBEDDINGS and "." not in key and key.strip() and 1 <= tensor.ndim <= 2 else ""
+
+
+def _vectors(key: str, tensor: NDArray[np.float32], known: Mapping[str, str]) -> NDArray[np.float32]:
+    if key not in known:
         raise Refused(f"it has a key that is not known, “{short(key)}”")
     vectors = tensor[None] if tensor.ndim == 1 else tensor
     if vectors.ndim != 2 or len(vectors) > MAX_VECTORS:

@@ -9,12 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from engine.lora.changes import Change, Decomposed, Factors, Hadamard, Kronecker, Rows, kind
-from engine.lora.read import Embedding, LoraFile, read, read_embedding
+from engine.lora.read import Embedding, LoraFile, read_any
+from engine.plans import MAX_TRIGGER
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -79,9 +80,9 @@ def inspect(data: bytes, name: str, modules: Shapes | None = None, partial: bool
     `modules`: the base's weights by the names of `engine.lora.dialects` (`named` makes them of a model's parameters,
     `Rack.shapes` has them), as matrices. `partial`: whether it is well if some of the file fits nothing there.
     """
-    if (embedding := read_embedding(data, name)) is not None:
-        return _of_embedding(embedding, name)
-    file = read(data, name)
+    file = read_any(data, name)
+    if isinstance(file, Embedding):
+        return _of_embedding(file, name)
     shapes = {weight: change.shape for weight, change in file.layers.items()}
     known = family(shapes) or _said(file.metadata)
     unmatched = [] if modules is None else [weight for weight in shapes if modules.get(weight) != shapes[weight]]
@@ -136,11 +137,35 @@ def said_family(metadata: Mapping[str, str]) -> str:
 
 
 def triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The words that wake the LoRA, as its tool noted them: trigger phrases, else its data folders' names."""
+    """The words that wake the LoRA, as its tool noted them: phrases, else the tag that most training captions have."""
     said = [metadata.get(key, "") for key in ("modelspec.trigger_phrase", "trained_words", "trigger_word")]
-    said = said if any(said) else [re.sub(r"^\d+_", "", folder) for folder in _table(metadata, "ss_tag_frequency")]
-    clean = (" ".join(text.split())[:MAX_TEXT] for text in said)
+    words = [word for text in said for word in _several(text)] or [_tag_of_most(metadata)]
+    clean = (" ".join(text.split())[:MAX_TEXT] for text in words)
     return tuple(dict.fromkeys(text for text in clean if text.isprintable() and text))[:MAX_TRIGGERS]
+
+
+def _several(text: str) -> list[str]:
+    """The words of a list in JSON; any other text as it is."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return [text] if text else []
+    return [str(word) for word in cast(list[object], found)] if isinstance(found, list) else [text]
+
+
+def _tag_of_most(metadata: Mapping[str, str]) -> str:
+    """The tag in half of the captions at least; where their number is not said, the commonest."""
+    counts: Counter[str] = Counter()
+    for tags in _table(metadata, "ss_tag_frequency").values():
+        if isinstance(tags, dict):
+            for tag, count in cast(dict[str, Any], tags).items():
+                if type(count) is int:
+                    counts[tag.strip()] += count
+    (tag, count), (_, next_count), *_ = [*counts.most_common(2), ("", 0), ("", 0)]
+    pictures = metadata.get("ss_num_train_images", "")
+    known = int(pictures) if re.fullmatch(r"[0-9]{1,9}", pictures) else 0
+    is_everywhere = 2 * count >= known if known else count > next_count
+    return tag if is_everywhere and len(tag) <= MAX_TRIGGER else ""
 
 
 def norms(file: LoraFile) -> dict[str, float]:

@@ -192,3 +192,58 @@ def test_an_answer_that_was_stored_before_there_were_files_is_read() -> None:
 
     assert Reply.model_validate({"text": "x"}).files == ()
     assert Inbound(id="1", thread="t", person="p", text="").press is None
+
+
+# A part that does not fit; embeddings
+
+
+NOWHERE = "lora_unet_down_blocks_3_attentions_0_transformer_blocks_0_attn1_to_q"
+
+
+@pytest.fixture
+def partial(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> tuple[Attachment, ...]:
+    """A file of which the base has one weight of two."""
+    name = KEY.removeprefix("lora_unet_")
+    monkeypatch.setattr("engine.exchange.modules_of", lambda _: {name: (8, 16)})
+    tensors = load(a_file())
+    tensors |= {key.replace(KEY, NOWHERE): value for key, value in tensors.items()}
+    return dropped(save(tensors))
+
+
+@pytest.mark.parametrize("yes", ["yes", "Yes please!", "ok, go ahead", "sure, take it in part"])
+async def test_a_part_that_fits_is_taken_in_on_a_yes(talk: Talk, partial: tuple[Attachment, ...], yes: str) -> None:
+    reply = await talk.say("this is a style, trigger zqx, call it Dusk", files=partial)
+    assert "1 of the 2 weights" in reply.text
+    assert "Say yes or no" in reply.text
+    assert reply.lora is None
+    reply = await talk.say(yes)
+    assert reply.lora is not None
+    assert "down_blocks_3" in reply.text
+    assert (talk.shelf.card("dusk").left_out, talk.shelf.card("dusk").trigger) == (1, "zqx")
+
+
+@pytest.mark.parametrize("no", ["no", "no, leave it", "don't"])
+async def test_a_no_leaves_it_out_and_says_so(talk: Talk, partial: tuple[Attachment, ...], no: str) -> None:
+    await talk.say("this is a style, trigger zqx, call it Dusk", files=partial)
+    reply = await talk.say(no)
+    assert reply.error is not None
+    assert reply.error.code == "partial_match"
+    assert not [card for card in talk.shelf.catalog.entries() if card.name == "dusk"]
+
+
+async def test_a_new_request_is_no_answer_to_it(talk: Talk, partial: tuple[Attachment, ...]) -> None:
+    await talk.say("this is a style, trigger zqx, call it Dusk", files=partial)
+    await talk.say("draw a mug")
+    assert talk.picture.prompt
+
+
+async def test_a_dropped_embedding_is_taken_in_and_used_by_its_word(talk: Talk) -> None:
+    data = save({"emb_params": np.ones((2, 16), "f4")})
+    reply = await talk.say("", files=dropped(data, name="qqzemb.safetensors"))
+    assert reply.lora is not None
+    assert "embedding of 2 vectors" in reply.text
+    await talk.say("a mug on a table, qqzemb")
+    assert [one.name for one in talk.picture.embeddings] == ["qqzemb"]
+    assert "qqzemb" in talk.picture.prompt
+    reply = await talk.say("send me the lora file of qqzemb")
+    assert [file.name for file in reply.files] == ["qqzemb.safetensors", "qqzemb.json"]

@@ -59,8 +59,8 @@ def test_the_norms_of_every_kind_are_those_of_its_whole_change(zoo: Tiny, kind: 
     assert sum(n**2 for n in inspect(file.data, "x").norms.values()) == pytest.approx(total, rel=1e-4)
 
 
-def test_the_folders_that_kohya_trained_on_are_the_triggers_where_no_phrase_is_said(zoo: Tiny) -> None:
-    said = {"ss_tag_frequency": json.dumps({"10_zqx dog": {"zqx dog, grass": 3}, "2_\x1b[31m": {}})}
+def test_the_tag_that_most_captions_have_is_the_trigger_where_no_phrase_is_said(zoo: Tiny) -> None:
+    said = {"ss_tag_frequency": json.dumps({"10_private": {"zqx dog": 3, "grass": 2}, "2_\x1b[31m": {"zqx dog": 1}})}
     assert inspect(written(zoo, KOHYA, "LoRA", said).data, "x").triggers == ("zqx dog",)
     for odd in ("[]", "{", "[" * 50_000):
         assert inspect(written(zoo, KOHYA, "LoRA", {"ss_tag_frequency": odd}).data, "x").triggers == ()

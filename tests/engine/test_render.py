@@ -160,8 +160,9 @@ def test_a_lora_for_another_family_is_refused_before_anything_loads(runners: Run
     made = result(runners.run(plan))
     assert isinstance(made, Trained)
     catalog.add(plan, made)
-    with pytest.raises(WrongBase, match="trained for sd"):
+    with pytest.raises(WrongBase, match="trained for sd") as refused:
         next(runners.run(image_plan("tiny-sdxl", stack=LoraStack((catalog.ref("zed", 1.0),)))))
+    assert "atelier loras port zed --base tiny-sdxl" in refused.value.hint
 
 
 def test_a_size_the_base_does_not_draw_is_refused_naming_the_nearest(runners: Runners) -> None:

@@ -44,17 +44,20 @@ class FakeExecutor:
                     signal.raise_signal(signal.SIGINT)
                 loss = 0.5 / step if isinstance(plan, TrainPlan) else None
                 yield Progress("training" if loss else "drawing", step, 3, loss=loss)
-            yield self.draw(plan) if isinstance(plan, ImagePlan) else train(plan)
+            yield self.draw(plan) if isinstance(plan, ImagePlan) else train(plan, self.family(plan))
         finally:
             self.ended += 1
 
     async def close(self) -> None:
         """Nothing is held."""
 
+    def family(self, plan: TrainPlan) -> str:
+        return bases.find(plan.base, self.home).family
+
     def draw(self, plan: ImagePlan) -> Drawn:
         base = bases.find(plan.base, self.home)
         nets = controls.nets_for(plan.controls, base, self.home)
-        cards = {ref.name: self.catalog.get(ref.name) for ref in plan.stack.refs}
+        cards = {ref.name: self.catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         pictures: list[Picture] = []
         for k in range(plan.count):
             recipe = recipes.recipe_of(plan, k, base, cards, MADE_WITH, nets)
@@ -66,9 +69,11 @@ class FakeExecutor:
         return Drawn(tuple(pictures))
 
 
-def train(plan: TrainPlan) -> Trained:
+def train(plan: TrainPlan, family: str = "sd") -> Trained:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-    weights = hashlib.sha256(f"{plan.name} {plan.seed} {len(plan.examples)}".encode()).digest()
-    facts = {"family": "sd", "alpha": float(plan.rank), "final_loss": 0.1667, "seconds": 1.5, "word": plan.word}
+    weights = hashlib.sha256(
+        f"{plan.name} {plan.seed} {len(plan.examples)} {plan.base if plan.variant else ''}".encode()
+    ).digest()
+    facts = {"family": family, "alpha": float(plan.rank), "final_loss": 0.1667, "seconds": 1.5, "word": plan.word}
     return Trained(weights, buffer.getvalue(), facts)

@@ -24,6 +24,7 @@ from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from engine.bases import Base, Preview
+from engine.diffusion.prompts import Word
 from engine.errors import Invalid
 from engine.plans import SAMPLERS, ImagePlan
 from engine.prompts import Prompt
@@ -38,7 +39,7 @@ class Parts:
 
     `denoiser` is the network that draws, a UNet or a transformer, `vae` an autoencoder: Any, as diffusers types them
     in part. `processor` prepares pictures for a text encoder that sees them; `distilled` is a base that was trained to
-    draw without guidance.
+    draw without guidance. `words` are the embeddings that prompts may name now.
     """
 
     denoiser: Any
@@ -48,6 +49,7 @@ class Parts:
     scheduler: dict[str, Any]
     processor: Any = None
     distilled: bool = False
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Family(ABC):
     samplers: tuple[str, ...] = SAMPLERS
     voices: tuple[str, ...] = ("text_encoder", "text_encoder_2")  # what LoRAs call its text encoders
     sees: bool = False  # whether its text encoder reads the reference pictures along with the prompt
+    speaks: bool = False  # whether `encode` reads `Parts.words`
 
     @abstractmethod
     def load(self, folder: Path, dtype: torch.dtype) -> Parts: ...

@@ -14,6 +14,7 @@ from engine.prompts import Prompt
 
 
 class StableDiffusion(Family):
+    speaks = True
     # Least-squares fits of the latents' four channels to colour, as interfaces around Stable Diffusion publish them.
     preview = Preview(
         (
@@ -29,8 +30,9 @@ class StableDiffusion(Family):
 
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
         """`prompt` in at least `chunks` pieces of 77 tokens, joined along the sequence."""
-        read = pieces(parts.tokenizers[0], prompt)
-        hidden, _ = encoded(parts.tokenizers[0], parts.encoders[0], read, max(chunks, len(read)), last)
+        read = pieces(parts.tokenizers[0], prompt, parts.words)
+        vectors = [word.vectors[0] for word in parts.words]
+        hidden, _ = encoded(parts.tokenizers[0], parts.encoders[0], read, max(chunks, len(read)), last, vectors)
         return Conditioning(hidden)
 
     def chunks(self, parts: Parts, cond: Conditioning) -> int:

@@ -33,11 +33,11 @@ class StableDiffusionXL(StableDiffusion):
 
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
         """Both encoders' last but one hidden states, joined along the channels; pooled: the second's, first piece."""
-        read = [pieces(tokenizer, prompt) for tokenizer in parts.tokenizers]
+        read = [pieces(tokenizer, prompt, parts.words) for tokenizer in parts.tokenizers]
         count = max(chunks, *map(len, read))
         both = [
-            encoded(tokenizer, encoder, said, count, last_but_one)
-            for tokenizer, encoder, said in zip(parts.tokenizers, parts.encoders, read, strict=True)
+            encoded(tokenizer, encoder, said, count, last_but_one, [word.vectors[i] for word in parts.words])
+            for i, (tokenizer, encoder, said) in enumerate(zip(parts.tokenizers, parts.encoders, read, strict=True))
         ]
         return Conditioning(torch.cat([hidden for hidden, _ in both], dim=-1), both[-1][1][0][:1])
 

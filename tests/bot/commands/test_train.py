@@ -20,6 +20,7 @@ def test_json_has_the_promised_shape(atelier: Atelier, pictures: Path, home: Pat
     said = atelier(*words(pictures, "--rank", 8, "--steps", 5, "--json"))
     assert said.code == 0
     names = {"name", "folder", "trigger", "kind", "base", "rank", "sha256", "steps", "seconds", "final_loss"}
+    names |= {"dataset"}
     assert set(said.json) == names
     assert (said.json["rank"], said.json["steps"], said.json["trigger"]) == (8, 5, "zqx")
     assert Path(said.json["folder"]) == home / "loras" / "crab"
