@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops, ImageStat
@@ -14,6 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 from bot.sheets import MOST_THUMBS, Credit, Panelled, on_paper, why_sheet
 from bot.surgery import whole_word, with_articles
 from bot.triggers import SUBJECTS
+from engine import upscalers
 from engine.bases import Base, fingerprint
 from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
@@ -38,8 +40,13 @@ class Panel:
     plan: ImagePlan
 
 
-def redrawing(recipe: dict[str, Any], name: str, base: Base, inputs: Callable[[str], bytes]) -> ImagePlan:
-    """The plan that draws the picture `name` again; `Invalid` if what drew it is not as it was then."""
+def redrawing(
+    recipe: dict[str, Any], name: str, base: Base, inputs: Callable[[str], bytes], home: Path | None = None
+) -> ImagePlan:
+    """The plan that draws the picture `name` again; `Invalid` if what drew it is not as it was then.
+
+    A person's own upscaler is looked for in `home`.
+    """
     if base.fingerprint() != recipe["base_sha256"]:
         why = f"the base “{recipe['base']}” is another one now than when it was drawn"
         raise Invalid(name, why, "Bring the earlier base back, or draw its prompt anew.")
@@ -47,6 +54,10 @@ def redrawing(recipe: dict[str, Any], name: str, base: Base, inputs: Callable[[s
         if fingerprint(companion_folder(companion)) != sha256:
             why = f"the {companion} that worked on it is another one now"
             raise Invalid(name, why, "Draw its prompt anew, or with the Atelier that drew it.")
+    upscaler: str = recipe.get("upscaler", "")
+    if home and upscaler and upscalers.sha256_of(upscaler, home) != recipe["upscaler_sha256"]:
+        why = f"the upscaler “{upscaler}” is another file now than when it was drawn"
+        raise Invalid(name, why, "Add the earlier file under that name, or draw its prompt anew.")
     return plan_from(recipe, inputs)
 
 
@@ -147,6 +158,8 @@ def _facts(plan: ImagePlan) -> list[tuple[str, str]]:
         f"seed {plan.seed}", f"{plan.width} x {plan.height} pixels", f"{plan.steps} steps of {plan.sampler}",
         f"guidance {plan.guidance:g}", f"base {plan.base}",
         *((f"enlarged to {' x '.join(map(str, plan.delivered))}",) if plan.upscale > 1 else ()),
+        *((f"by {plan.upscaler}",) if plan.upscaler else ()),
+        *((f"detail {plan.detail:g}",) if plan.detail else ()),
         *(("cut out",) if plan.transparent else ()),
     )  # fmt: skip
     facts = (("prompt", plan.prompt), ("negative", plan.negative), ("made with", " · ".join(made)))

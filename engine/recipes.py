@@ -47,7 +47,8 @@ class Recipe(BaseModel):
 
     It was drawn at `width` x `height` pixels and delivered `upscale` times as large; `companions` names the weights of
     the small nets that worked on it after the base. `syntax` says how its texts are read (engine/prompts.py); a
-    recipe that says nothing is from before there were marks.
+    recipe that says nothing is from before there were marks. `upscaler` is what enlarged it where that is not the net
+    that comes with Atelier, and the hash of its file; `detail` the strength of the tiles drawn over it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -74,6 +75,9 @@ class Recipe(BaseModel):
     transparent: bool = False
     companions: dict[str, str] = {}
     syntax: int = LITERAL
+    upscaler: str = ""
+    upscaler_sha256: str = ""
+    detail: float = 0.0
 
 
 def companion_folder(name: str) -> Path:
@@ -82,7 +86,12 @@ def companion_folder(name: str) -> Path:
 
 
 def recipe_of(
-    plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int]
+    plan: ImagePlan,
+    index: int,
+    base: Base,
+    cards: dict[str, LoraCard],
+    made_with: dict[str, str | int],
+    upscaler_sha256: str = "",
 ) -> Recipe:
     """The recipe of picture `index` of a plan; `cards` holds the card of each LoRA in its stack."""
     used = [cards[ref.name] for ref in plan.stack.refs]
@@ -97,7 +106,7 @@ def recipe_of(
         commercial=base.commercial and all(card.commercial for card in used), made_with=made_with,
         upscale=plan.upscale, transparent=plan.transparent,
         companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
-        syntax=plan.syntax,
+        syntax=plan.syntax, upscaler=plan.upscaler, upscaler_sha256=upscaler_sha256, detail=plan.detail,
     )  # fmt: skip
 
 
@@ -124,7 +133,7 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         prompt=r.prompt, base=r.base, seed=r.seed, width=r.width, height=r.height, steps=r.steps, guidance=r.guidance,
         sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
         mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
-        upscale=r.upscale, transparent=r.transparent, syntax=r.syntax,
+        upscale=r.upscale, transparent=r.transparent, syntax=r.syntax, upscaler=r.upscaler, detail=r.detail,
     )  # fmt: skip
 
 
@@ -141,7 +150,7 @@ def a1111(recipe: Recipe) -> str:
     if recipe.loras:
         fields["Lora hashes"] = '"' + ", ".join(f"{x.name}: {x.sha256[:12]}" for x in recipe.loras) + '"'
     if recipe.upscale > 1:
-        fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": "Atelier"}
+        fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": recipe.upscaler or "Atelier"}
     fields["Version"] = f"atelier {recipe.atelier}"
     lines = [recipe.prompt + tags]
     if recipe.negative:

@@ -62,7 +62,7 @@ async def draw(studio: Studio, wish: Wish, terminal: Terminal) -> None:
 async def again(studio: Studio, picture: Path, out: Path | None, terminal: Terminal) -> None:
     """The picture of a recipe once more: on the same machine and versions, the same pixels."""
     recipe = read_recipe(read_file(picture), picture.name)
-    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store.input)
+    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store.input, studio.settings.home)
     _report(await drawn(studio, plan, terminal, out), (), terminal)
 
 

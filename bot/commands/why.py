@@ -19,7 +19,7 @@ async def why(studio: Studio, picture: Path, out: Path | None, terminal: Termina
     """A sheet of the picture beside what its seed draws without each of its LoRAs; a number says how far apart."""
     data = read_file(picture)
     recipe = read_recipe(data, picture.name)
-    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store.input)
+    plan = redrawing(recipe, picture.name, studio.base(recipe["base"]), studio.store.input, studio.settings.home)
     parts = panels(plan, picture.name, studio.catalog)
     if out:
         check_target(out)
