@@ -89,9 +89,7 @@ class Runners:
         for k in range(plan.count):
             image = yield from drawing.picture(k, canvas)
             done = 0
-            steps = delivered(
-                image, plan, self._companions, lambda whole, k=k: drawing.detailed(whole, k), drawing.over()
-            )
+            steps = delivered(image, plan, self._companions, partial(drawing.detailed, k), drawing.over())
             while True:
                 try:
                     done += next(steps)
