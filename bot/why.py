@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 from bot.sheets import MOST_THUMBS, Credit, Panelled, on_paper, why_sheet
 from bot.surgery import whole_word, with_articles
 from bot.triggers import SUBJECTS
-from engine import controls
+from engine import controls, upscalers
 from engine.bases import Base, fingerprint
 from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
@@ -54,6 +54,10 @@ def redrawing(recipe: dict[str, Any], name: str, base: Base, store: Store) -> Im
         if fingerprint(net.folder) != control["sha256"]:
             why = f"the ControlNet “{control['net']}” that it followed is not the one that is here now ({net.name})"
             raise Invalid(name, why, "Bring the earlier one back, or draw its prompt anew.")
+    upscaler: str = recipe.get("upscaler", "")
+    if upscaler and upscalers.sha256_of(upscaler, store.home) != recipe["upscaler_sha256"]:
+        why = f"the upscaler “{upscaler}” is another file now than when it was drawn"
+        raise Invalid(name, why, "Add the earlier file under that name, or draw its prompt anew.")
     return plan_from(recipe, store.input)
 
 
@@ -154,6 +158,8 @@ def _facts(plan: ImagePlan) -> list[tuple[str, str]]:
         f"seed {plan.seed}", f"{plan.width} x {plan.height} pixels", f"{plan.steps} steps of {plan.sampler}",
         f"guidance {plan.guidance:g}", f"base {plan.base}",
         *((f"enlarged to {' x '.join(map(str, plan.delivered))}",) if plan.upscale > 1 else ()),
+        *((f"by {plan.upscaler}",) if plan.upscaler else ()),
+        *((f"detail {plan.detail:g}",) if plan.detail else ()),
         *(("cut out",) if plan.transparent else ()),
     )  # fmt: skip
     facts = (("prompt", plan.prompt), ("negative", plan.negative), ("made with", " · ".join(made)))

@@ -30,9 +30,13 @@ MAX_STEPS = 60
 MAX_PROMPT = 4_000
 MAX_PIXELS = 4_200_000
 MAX_DELIVERED = 16_800_000  # pixels of a picture as it is delivered: what we read back, too
-UPSCALES = (1, 4)
+UPSCALES = (1, 2, 4)
 UPSCALING = 20  # steps that take as long as to enlarge a picture by four
 CONTROLLING = 0.5  # of a step more for each control: a ControlNet is the first half of a UNet
+BY_FILE = 200  # the same with a file of a person's own, on Pocket: of RRDBNet with 23 blocks, the slowest there is
+LANCZOS = "lanczos"  # the upscaler that is a formula
+OVERLAPPING = 16 / 9  # what tiles that overlap by a quarter have to draw, to the picture that comes of them
+TIMES = {2: "twice", 4: "four times"}
 MAX_GUIDANCE = 30.0
 MAX_SEED = 2**32 - 1
 MAX_TRIGGER = 64
@@ -172,6 +176,11 @@ class ImagePlan:
     It is drawn at `width` x `height` pixels and delivered `upscale` times as large; `transparent` cuts out what
     it shows. `controls` say where things are in it, `references` how it looks. `embeddings` are those whose triggers
     its texts name.
+
+    What enlarges it is `upscaler`: the net that comes with Atelier where it is "", a formula ("lanczos"), or
+    a person's own file by name (engine/upscalers.py). `detail` above 0 draws over the enlarged picture in tiles, at
+    that strength (engine/diffusion/tiles.py). At `strength` 0 the picture `image` is taken as it is, at its own size,
+    and only that is done to it.
     """
 
     prompt: str
@@ -194,10 +203,12 @@ class ImagePlan:
     controls: tuple[Control, ...] = ()
     references: tuple[Reference, ...] = ()
     embeddings: tuple[EmbeddingRef, ...] = ()
+    upscaler: str = ""
+    detail: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("syntax", self.syntax, LITERAL, MARKED)
-        if not self.prompt.strip():
+        if not self.prompt.strip() and self.samples:
             raise Invalid("prompt", "it is empty", "Say in a few words what to draw.")
         for what, text in (("prompt", self.prompt), ("negative", self.negative)):
             if len(text) > MAX_PROMPT:
@@ -210,20 +221,42 @@ class ImagePlan:
         check_range("seed", self.seed, 0, MAX_SEED - (self.count - 1))  # the last one's, too
         if self.sampler not in SAMPLERS:
             raise Invalid("sampler", f"there is none named “{self.sampler}”", f"Choose one of {', '.join(SAMPLERS)}.")
-        check_range("strength", self.strength, 0.01, 1)
+        if self.draws:
+            check_range("strength", self.strength, 0.01, 1)
         check_range("controls", len(self.controls), 0, MAX_CONTROLS)
         check_range("references", len(self.references), 0, MAX_REFERENCES)
         self._check_size()
+        self._check_enlarging()
         if self.mask is not None and self.image is None:
             raise Invalid("mask", "there is no picture that it belongs to", "Name the picture to edit as well.")
 
     def _check_size(self) -> None:
         check_pixels(self.width, self.height)
         if self.upscale not in UPSCALES:
-            raise Invalid("upscale", f"{brief(self.upscale)} is not 1 or 4", "Choose 4, or 1 for the picture as drawn.")
+            why = f"{brief(self.upscale)} is not 1, 2 or 4"
+            raise Invalid("upscale", why, "Choose 2 or 4, or 1 for the picture as drawn.")
         if self.width * self.height * self.upscale**2 > MAX_DELIVERED:
-            why = f"{self.width}x{self.height}, four times as large, is more than 16.8 megapixels"
-            raise Invalid("upscale", why, "Leave it at 1.")
+            why = f"{self.width}x{self.height}, {TIMES[self.upscale]} as large, is more than 16.8 megapixels"
+            raise Invalid("upscale", why, "Leave it at 1." if self.upscale == 2 else "Leave it at 1, or try 2.")
+
+    def _check_enlarging(self) -> None:
+        check_range("detail", self.detail, 0, 1)
+        check_text("upscaler", self.upscaler)
+        if self.upscaler and self.upscale == 1:
+            raise Invalid("upscaler", f"nothing is enlarged for “{self.upscaler[:60]}” to do", "Say --upscale 2 or 4.")
+        if not self.draws and (self.mask is not None or self.count > 1):
+            what, why = ("mask", "nothing is drawn under it") if self.mask else ("n", "the picture is there, once")
+            raise Invalid(what, f"at strength 0 {why}", "Choose a strength above 0.")
+
+    @property
+    def draws(self) -> bool:
+        """Whether a picture is drawn, before anything is done to it: else `image` is taken as it is."""
+        return self.image is None or self.strength != 0
+
+    @property
+    def samples(self) -> bool:
+        """Whether the base is asked at all."""
+        return self.draws or self.detail > 0
 
     @property
     def delivered(self) -> tuple[int, int]:
@@ -233,7 +266,8 @@ class ImagePlan:
     @property
     def companions(self) -> tuple[str, ...]:
         """The small nets that work on the picture after the base."""
-        return (*(("upscaler",) if self.upscale > 1 else ()), *(("matting",) if self.transparent else ()))
+        upscales = self.upscale > 1 and not self.upscaler
+        return (*(("upscaler",) if upscales else ()), *(("matting",) if self.transparent else ()))
 
     @property
     def inputs(self) -> tuple[bytes, ...]:
@@ -243,10 +277,15 @@ class ImagePlan:
 
     @property
     def work(self) -> float:
-        """What it costs, in steps of 65,536 pixels; enlarging counts as `UPSCALING`, a control as `CONTROLLING`."""
+        """What it costs, in steps of 65,536 pixels; enlarging it counts as `UPSCALING` of these, or `BY_FILE`.
+
+        A control makes each step that it acts in longer by `CONTROLLING`.
+        """
+        net = {"": UPSCALING, LANCZOS: 0}.get(self.upscaler, BY_FILE)
         each = 1 + CONTROLLING * sum(control.until for control in self.controls)
-        steps = self.steps * each + (UPSCALING if self.upscale > 1 else 0)
-        return self.count * steps * self.width * self.height / 65_536
+        steps = (self.steps * each if self.draws else 0) + (net if self.upscale > 1 else 0)
+        over = OVERLAPPING * self.upscale**2 * max(round(self.steps * self.detail), 1) if self.detail else 0
+        return self.count * (steps + over) * self.width * self.height / 65_536
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class Recipe(BaseModel):
 
     It was drawn at `width` x `height` pixels and delivered `upscale` times as large; `companions` names the weights of
     the small nets that worked on it after the base. `syntax` says how its texts are read (engine/prompts.py); a
-    recipe that says nothing is from before there were marks.
+    recipe that says nothing is from before there were marks. `upscaler` is what enlarged it where that is not the net
+    that comes with Atelier, and the hash of its file; `detail` the strength of the tiles drawn over it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -116,6 +118,9 @@ class Recipe(BaseModel):
     controls: list[RecipeControl] = []
     references: list[RecipeReference] = []
     embeddings: list[RecipeEmbedding] = []
+    upscaler: str = ""
+    upscaler_sha256: str = ""
+    detail: float = 0.0
 
 
 def companion_folder(name: str) -> Path:
@@ -123,11 +128,18 @@ def companion_folder(name: str) -> Path:
     return COMPANIONS / name
 
 
-def recipe_of(
-    plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int],
-    nets: tuple[Net, ...] = (),
-) -> Recipe:  # fmt: skip
-    """The recipe of picture `index` of a plan; `cards`: of its LoRAs and embeddings, `nets`: of its controls."""
+@dataclass(frozen=True)
+class Used:
+    """What a plan named, as it was found: cards of its LoRAs and embeddings, the nets of its controls, its upscaler."""
+
+    cards: dict[str, LoraCard]
+    nets: tuple[Net, ...] = ()
+    upscaler_sha256: str = ""
+
+
+def recipe_of(plan: ImagePlan, index: int, base: Base, found: Used, made_with: dict[str, str | int]) -> Recipe:
+    """The recipe of picture `index` of a plan."""
+    cards, nets = found.cards, found.nets
     used = [cards[ref.name] for ref in (*plan.stack.refs, *plan.embeddings)]
     return Recipe(
         atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
@@ -147,6 +159,7 @@ def recipe_of(
                   for c, net in zip(plan.controls, nets, strict=True)],
         references=[RecipeReference(weight=r.weight, image=_sha256(r.image)) for r in plan.references],
         embeddings=[RecipeEmbedding(name=r.name, trigger=r.trigger, sha256=r.sha256) for r in plan.embeddings],
+        upscaler=plan.upscaler, upscaler_sha256=found.upscaler_sha256, detail=plan.detail,
     )  # fmt: skip
 
 
@@ -173,7 +186,7 @@ def plan_from(recipe: dict[str, Any], inputs: Callable[[str], bytes]) -> ImagePl
         prompt=r.prompt, base=r.base, seed=r.seed, width=r.width, height=r.height, steps=r.steps, guidance=r.guidance,
         sampler=r.sampler, stack=LoraStack(refs), negative=r.negative, image=inputs(r.image) if r.image else None,
         mask=inputs(r.mask) if r.mask else None, strength=0.6 if r.strength is None else r.strength,
-        upscale=r.upscale, transparent=r.transparent, syntax=r.syntax,
+        upscale=r.upscale, transparent=r.transparent, syntax=r.syntax, upscaler=r.upscaler, detail=r.detail,
         controls=tuple(Control(c.kind, inputs(c.image), c.weight, c.until, c.is_map) for c in r.controls),
         references=tuple(Reference(inputs(x.image), x.weight) for x in r.references),
         embeddings=tuple(EmbeddingRef(x.name, x.sha256, x.trigger) for x in r.embeddings),
@@ -195,7 +208,7 @@ def a1111(recipe: Recipe) -> str:
     if recipe.embeddings:
         fields["TI hashes"] = '"' + ", ".join(f"{x.trigger}: {x.sha256[:12]}" for x in recipe.embeddings) + '"'
     if recipe.upscale > 1:
-        fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": "Atelier"}
+        fields |= {"Postprocess upscale by": f"{recipe.upscale}", "Postprocess upscaler": recipe.upscaler or "Atelier"}
     fields["Version"] = f"atelier {recipe.atelier}"
     lines = [recipe.prompt + tags]
     if recipe.negative:

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -13,15 +14,18 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from engine import bases, controls, recipes
+from engine.bases import Base
 from engine.bases.memory import check_fits
 from engine.catalog import Catalog, LoraCard
+from engine.controls import Net
 from engine.datasets import no_variant
 from engine.diffusion import families
 from engine.diffusion.control import Guide, Nets
-from engine.diffusion.deliver import Companions, delivered, on_white, resized
+from engine.diffusion.deliver import Companions, Steps, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
 from engine.diffusion.resident import Resident, free_memory
+from engine.diffusion.tiles import detailed, grid
 from engine.errors import Invalid, NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, Reference, TrainPlan
@@ -40,7 +44,7 @@ class Runners:
         self._home = home
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._resident: Resident | None = None
-        self._companions = companions or Companions(self._device)
+        self._companions = companions or Companions(self._device, home=home)
         self._nets = Nets(self._device)
 
     def run(self, plan: Plan) -> Generator[Event]:
@@ -79,49 +83,73 @@ class Runners:
 
     def _render(self, plan: ImagePlan) -> Generator[Event]:
         base = bases.find(plan.base, self._home)
-        base.check_size(plan.width, plan.height)
-        base.check_whole()
-        families.find(base.family).accepts(base, plan)
-        cards = {ref.name: self._catalog.get(ref.name) for ref in plan.stack.refs}
+        if plan.draws:
+            base.check_size(plan.width, plan.height)
+        if plan.samples:
+            base.check_whole()
+            families.find(base.family).accepts(base, plan)
         cards = {ref.name: self._catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         for card in cards.values():
             if card.family != base.family:
                 raise no_variant(card, base, f"it was trained for {card.family} ({card.base}), not {base.family}")
         self._companions.check(plan)
         nets = controls.nets_for(plan.controls, base, self._home)
+        if not plan.samples:  # the base is not asked, so it is not loaded
+            yield from self._finished(plan, base, cards, nets, None)
+            return
         resident = self.resident(plan.base)
-        drawing = Drawing(plan)
-        canvas = drawing.canvas(resident)
-        references = tuple(_reference(one) for one in plan.references)
-        guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
-        pictures: list[Picture] = []
         with self._spoken_to(resident, plan, cards):
-            for k in range(plan.count):
-                stroke: Stroke | None = None
-                for stroke in draw(resident, _brush(plan, k, canvas, references, guides)):
-                    shown = preview(resident, stroke.clean)
-                    yield drawing.progress(k, stroke.step, stroke.steps, shown)
-                assert stroke is not None  # a plan has one step at least
-                image = delivered(_finished(resident, stroke, plan), plan, self._companions, drawing.over())
-                if plan.companions:
-                    yield drawing.progress(k, stroke.steps + 1, stroke.steps, None)
-                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device), nets)
-                pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
+            yield from self._finished(plan, base, cards, nets, resident)
+
+    def _finished(
+        self, plan: ImagePlan, base: Base, cards: dict[str, LoraCard], nets: tuple[Net, ...], resident: Resident | None
+    ) -> Generator[Event]:
+        """Each of the plan's pictures, drawn where it is to be drawn, and then delivered."""
+        tiles = len(grid(*plan.delivered, base.size)) if plan.detail else 0
+        guides: tuple[Guide, ...] = ()
+        if resident:
+            guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
+        drawing = Drawing(plan, resident, self._companions.tiles(plan) + tiles, guides)
+        canvas = drawing.canvas()
+        pictures: list[Picture] = []
+        for k in range(plan.count):
+            image = yield from drawing.picture(k, canvas)
+            done = 0
+            steps = delivered(image, plan, self._companions, partial(drawing.detailed, k), drawing.over())
+            while True:
+                try:
+                    done += next(steps)
+                except StopIteration as end:
+                    image = end.value
+                    break
+                yield drawing.after(k, done)
+            if plan.companions:
+                yield drawing.after(k, drawing.tiles + 1)
+            sha256 = self._companions.upscaler_sha256(plan)
+            recipe = recipes.recipe_of(plan, k, base, recipes.Used(cards, nets, sha256), made_with(self._device))
+            pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drawing:
-    """What a plan's pictures are drawn over, and how far they are."""
+    """What a plan's pictures are drawn over, and how far they are; `tiles` is how many steps come after each of them.
+
+    `resident` is None where the base is not asked.
+    """
 
     plan: ImagePlan
+    resident: Resident | None
+    tiles: int
+    guides: tuple[Guide, ...] = ()
+    strokes: int = 0  # steps of a picture before it is delivered, known once it is drawn
 
-    def canvas(self, resident: Resident) -> Canvas | None:
+    def canvas(self) -> Canvas | None:
         """The latents of the picture to start from, which is brought to the plan's size; None for a blank."""
         plan, size = self.plan, (self.plan.width, self.plan.height)
-        if plan.image is None:
+        if plan.image is None or self.resident is None or not plan.draws:
             return None
-        latents = resident.encode(as_pixels(_opened(plan.image, size)))
+        latents = self.resident.encode(as_pixels(_opened(plan.image, size)))
         keep = None
         if plan.mask is not None:
             grown = _mask(plan.mask, size).filter(
@@ -131,6 +159,27 @@ class Drawing:
             keep = 1 - (as_pixels(small)[:, :1] / 2 + 0.5).round().to(latents.device)
         return Canvas(latents, plan.strength, keep)
 
+    def picture(self, k: int, canvas: Canvas | None) -> Generator[Event, None, Image.Image]:
+        """Picture `k` as drawn, or the one to start from where none is to be drawn."""
+        plan = self.plan
+        if not plan.draws:
+            assert plan.image is not None
+            return _opened(plan.image, (plan.width, plan.height))
+        assert self.resident is not None
+        stroke: Stroke | None = None
+        for stroke in draw(self.resident, _brush(plan, k, canvas, self.guides)):
+            self.strokes = stroke.steps
+            yield self._progress(k, stroke.step, preview(self.resident, stroke.clean))
+        assert stroke is not None  # a plan has one step at least
+        with _blaming(plan):
+            return finish(self.resident, stroke.latents)
+
+    def detailed(self, k: int, image: Image.Image) -> Steps:
+        """Picture `k`, enlarged, with the detail that the plan asks for."""
+        assert self.resident is not None
+        with _blaming(self.plan):
+            return (yield from detailed(self.resident, image, _brush(self.plan, k), self.plan.detail))
+
     def over(self) -> tuple[Image.Image, Image.Image] | None:
         """Of inpainting: what is painted over, and the mask, both of the delivered size."""
         plan = self.plan
@@ -138,16 +187,20 @@ class Drawing:
             return None
         return _opened(plan.image, plan.delivered), _mask(plan.mask, plan.delivered)
 
-    def progress(self, k: int, step: int, steps: int, shown: bytes | None) -> Progress:
-        """Step `step` of picture `k`; what the companions do to it is one step more than its `steps`."""
-        whole = steps + bool(self.plan.companions)
-        return Progress("drawing", step, whole, k + 1, self.plan.count, preview=shown)
+    def after(self, k: int, done: int) -> Progress:
+        """Picture `k` is drawn, and so many of the steps that follow are done."""
+        return self._progress(k, self.strokes + done, None)
+
+    def _progress(self, k: int, step: int, shown: bytes | None) -> Progress:
+        """What the companions do to a picture is one step more."""
+        whole = self.strokes + self.tiles + bool(self.plan.companions)
+        stage = "drawing" if self.plan.draws else "enlarging"
+        return Progress(stage, step, whole, k + 1, self.plan.count, preview=shown)
 
 
-def _brush(
-    plan: ImagePlan, k: int, canvas: Canvas | None, references: tuple[Tensor, ...], guides: tuple[Guide, ...]
-) -> Brush:
+def _brush(plan: ImagePlan, k: int, canvas: Canvas | None = None, guides: tuple[Guide, ...] = ()) -> Brush:
     """How picture `k` of a plan is drawn."""
+    references = tuple(_reference(one) for one in plan.references)
     return Brush(
         plan.prompt, plan.negative, plan.seed + k, plan.width, plan.height, plan.steps, plan.guidance, plan.sampler,
         canvas, plan.syntax, references, guides,
@@ -166,10 +219,11 @@ def _reference(reference: Reference) -> Tensor:
     return as_pixels(resized(image, size))
 
 
-def _finished(resident: Resident, stroke: Stroke, plan: ImagePlan) -> Image.Image:
-    """The picture; NaNs that LoRAs bring about are for the person to mend, others are a fault of ours."""
+@contextmanager
+def _blaming(plan: ImagePlan) -> Generator[None]:
+    """NaNs that LoRAs bring about are for the person to mend, others are a fault of ours."""
     try:
-        return finish(resident, stroke.latents)
+        yield
     except FloatingPointError:
         if not plan.stack.refs:
             raise

@@ -103,7 +103,7 @@ def test_a_lora_that_is_gone_or_changed_is_named(catalog: Catalog, tmp_path: Pat
 
 def test_a_base_that_is_another_one_now_is_refused(catalog: Catalog, base: Base, tmp_path: Path) -> None:
     plan = replace(plan_of(catalog, "a fmgx mug", "fold-mug"), image=None, mask=None)
-    recipe = recipes.recipe_of(plan, 0, base, {"fold-mug": catalog.get("fold-mug")}, {}).model_dump()
+    recipe = recipes.recipe_of(plan, 0, base, recipes.Used({"fold-mug": catalog.get("fold-mug")}), {}).model_dump()
     assert redrawing(recipe, "a.png", base, Store(tmp_path)) == plan
     with pytest.raises(Invalid, match=r"a\.png: the base “paper” is another one now"):
         redrawing(recipe | {"base_sha256": "0" * 64}, "a.png", base, Store(tmp_path))
@@ -114,7 +114,7 @@ def test_a_companion_that_is_another_one_now_is_refused(
 ) -> None:
     monkeypatch.setattr(recipes, "COMPANIONS", tmp_path)
     plan = replace(plan_of(catalog, "a mug"), image=None, mask=None, upscale=4)
-    recipe = recipes.recipe_of(plan, 0, base, {}, {}).model_dump()
+    recipe = recipes.recipe_of(plan, 0, base, recipes.Used({}), {}).model_dump()
     assert redrawing(recipe, "a.png", base, Store(tmp_path)) == plan
     with pytest.raises(Invalid, match=r"a\.png: the upscaler that worked on it is another one now"):
         redrawing(recipe | {"companions": {"upscaler": "0" * 64}}, "a.png", base, Store(tmp_path))

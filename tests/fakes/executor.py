@@ -60,7 +60,7 @@ class FakeExecutor:
         cards = {ref.name: self.catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         pictures: list[Picture] = []
         for k in range(plan.count):
-            recipe = recipes.recipe_of(plan, k, base, cards, MADE_WITH, nets)
+            recipe = recipes.recipe_of(plan, k, base, recipes.Used(cards, nets), MADE_WITH)
             colour = tuple(hashlib.sha256(recipe.model_dump_json().encode()).digest()[:3])
             image = Image.new("RGB", plan.delivered, colour)
             if plan.transparent:
