@@ -218,7 +218,7 @@ def _is_only_a_manner(said: str, lexicon: Lexicon) -> bool:
     if is_manner(text.rest):
         return True
     frame = take_frame(text, lexicon.subjects)
-    return frame.is_reshaped and (not bare(text.rest, lexicon) or is_manner(text.rest))
+    return (frame.is_reshaped or frame.is_resampled) and (not bare(text.rest, lexicon) or is_manner(text.rest))
 
 
 def _repeats_the_manner(said: str, lexicon: Lexicon) -> bool:

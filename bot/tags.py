@@ -30,7 +30,7 @@ def with_trigger(prompt: str, card: LoraCard) -> str:
     if card.word and (place := _word(card.word).search(prompt)):
         return f"{prompt[: place.start()]}{card.trigger} {prompt[place.start() :]}"
     said = f"{card.trigger} {card.word}".strip()
-    join = " " if card.kind in ("style", "quality") else ", "
+    join = " " if card.kind in ("style", "quality", "speed") else ", "
     return f"{said}{join}{prompt}" if prompt else said
 
 

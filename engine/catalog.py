@@ -20,12 +20,13 @@ from typing import Annotated, Any
 
 import tomli_w
 from PIL import Image
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from engine.errors import BadLoraFile, ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora, UnlikeItsCard
 from engine.files import is_left_over, read_bounded, read_manifest, reading, reason, sync_folder, write_synced, writing
 from engine.jobs import Trained
 from engine.plans import MAX_TRIGGER, MAX_WEIGHT, Kind, LoraRef, Prior, TrainPlan
+from engine.sampling import Speed
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,10 @@ Word = Annotated[Line, Field(max_length=MAX_TRIGGER)]
 
 
 class LoraCard(BaseModel):
-    """What there is to know of a LoRA before its weights are read. `weight` is the strength to begin with."""
+    """What there is to know of a LoRA before its weights are read. `weight` is the strength to begin with.
+
+    `steps` are those of its training; `speed`, of the kind of that name alone, those that it draws in.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -81,6 +85,13 @@ class LoraCard(BaseModel):
     final_loss: float | None = None
     seconds: float | None = None
     job: str = Field(default="", max_length=300)  # the one that trained it
+    speed: Speed | None = None
+
+    @model_validator(mode="after")
+    def _says_its_speed(self) -> "LoraCard":
+        if (self.kind == "speed") != (self.speed is not None):
+            raise ValueError("a LoRA of kind speed, and no other, says its steps and sampler in [speed]")
+        return self
 
 
 class Catalog:

@@ -10,6 +10,7 @@ from bot import tags
 from bot.commands.files import check_target, read_file, read_picture, write_file
 from bot.commands.terminal import Terminal
 from bot.intent import NO_NUMBERS, Frame
+from bot.pace import Said, Wished, has_speed, paced, speed_lora
 from bot.sheets import sheet
 from bot.sizes import ASPECTS, cropped, sized
 from bot.uploads import Upload
@@ -42,6 +43,7 @@ class Wish:
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
+    speed: Wished | None = None
     size: tuple[int, int] | str | None = None
     upscale: Literal[1, 4] | None = None
     transparent: bool = False
@@ -166,7 +168,8 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
         if card.family != base.family:
             raise WrongBase(card.name, base.name, f"it was trained on {card.base}")
         wanted.append((card, weights))
-    return prompt, wanted
+    quick = None if has_speed([card for card, _ in wanted]) else speed_lora(studio.catalog.list(), base)
+    return prompt, [*wanted, (quick, ())] if wish.speed == "fast" and quick else wanted
 
 
 def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
@@ -180,15 +183,17 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
     prompt = _own_spelling(base, prompt, cards)
     image = read_picture(wish.image) if wish.image else None
     size = sized(_frame(wish, base, image), base)
+    said = Said(wish.speed, wish.steps, wish.guidance, wish.sampler)
+    pace = paced(said, (card for card, ref in zip(cards, refs, strict=True) if ref.weight), base)
     plan = ImagePlan(
         prompt=prompt,
         base=base.name,
         seed=wish.seed,
         width=size.width,
         height=size.height,
-        steps=base.defaults.steps if wish.steps is None else wish.steps,
-        guidance=base.defaults.guidance if wish.guidance is None else wish.guidance,
-        sampler=wish.sampler or base.defaults.sampler,
+        steps=pace.steps,
+        guidance=pace.guidance,
+        sampler=pace.sampler,
         stack=LoraStack(refs),
         negative=wish.negative,
         count=wish.n,
@@ -200,7 +205,7 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         syntax=MARKED,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
-    return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
+    return plan, (*pace.notes, *(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
 
 
 def _frame(wish: Wish, base: Base, image: Upload | None) -> Frame:

@@ -134,7 +134,11 @@ def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
     said = [(name, card) for card in lexicon.cards for name in (*spoken(card), *_the_only(card, lexicon))]
     found: dict[str, float | None] = {}
     for name, card in sorted(said, key=lambda pair: -len(pair[0])):
-        if card.kind in ("style", "quality"):
+        if card.kind == "speed":
+            match = text.take(_quickened(name, lexicon) + SAID_WEIGHT)
+            if match:
+                found.setdefault(card.name, _weight(match))
+        elif card.kind in ("style", "quality"):
             match = text.take(_glued(any_of([name])) + SAID_WEIGHT)
             if match:
                 found.setdefault(card.name, _weight(match))
@@ -142,6 +146,13 @@ def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
             found[card.name] = _weight(match)
             _drop_weight(text, name, lexicon)
     return found
+
+
+def _quickened(name: str, lexicon: Lexicon) -> str:
+    """A speed LoRA's name: 'with lcm', 'the lightning LoRA'; one that is a noun of the base only as the LoRA."""
+    lead = r"(?:,?\s*\b(?:and|but|plus)\s+)?\b(?:with|using|use|apply|via|by)\s+(?:(?:the|our|my)\s+)?"
+    lora = rf"(?:{lead}|\bthe\s+)?{any_of([name])}\s+(?:lora|adapter)\b"
+    return lora if lexicon.is_noun(name) else rf"(?:{lora}|{lead}{any_of([name])})"
 
 
 def _the_only(card: LoraCard, lexicon: Lexicon) -> tuple[str, ...]:

@@ -234,7 +234,7 @@ def _owned(subject: str, lexicon: Lexicon) -> str:
         [
             said
             for card in lexicon.cards
-            if card.kind not in ("style", "quality")
+            if card.kind not in ("style", "quality", "speed")
             for said in (card.name, card.title, *card.aliases)
         ]
     )
