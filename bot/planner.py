@@ -200,7 +200,7 @@ def _ordered(intent: Picture, talk: Conversation, shelf: Shelf) -> Order | AskBa
         if isinstance(found, AskBack):
             return found
         stack = (*found, *stack)
-    stack = _completed(_with_defaults(stack, talk, shelf, intent.without), genre, shelf, intent.without)
+    stack = _completed(_with_defaults(stack, talk, shelf, intent.without), shelf, intent.without)
     stack = _at_speed(stack, intent.frame.speed, shelf, intent.without)
     scene = intent.scene.model_copy(update={"subject": subject or subjects[0].name})
     image = talk.uploads[0].data if talk.uploads else None
@@ -281,16 +281,13 @@ def _with_defaults(
     return (*stack, *(Chosen(card.name, card.weight, HERE) for card in new))
 
 
-def _completed(stack: tuple[Chosen, ...], genre: Genre, shelf: Shelf, without: Iterable[str]) -> tuple[Chosen, ...]:
-    """Adds the brand's style to a brand asset and the quality LoRA to everything, less what was not wanted."""
+def _completed(stack: tuple[Chosen, ...], shelf: Shelf, without: Iterable[str]) -> tuple[Chosen, ...]:
+    """Adds the quality LoRA to everything, less what was not wanted. A brand's style comes where a brand is named."""
     unwanted = set(without)
     if "all" in unwanted:
         return ()
     has = {shelf.card(chosen.name).kind for chosen in stack}
     extra: list[LoraCard] = []
-    brand = brand_card(shelf) if genre == "brand_asset" and "style" not in has else None
-    if brand:
-        extra.append(brand)
     if "quality" not in has:
         extra += shelf.of_kind("quality")[:1]
     full = (*stack, *(Chosen(card.name, card.weight, why(card, asked=False)) for card in extra))
@@ -474,7 +471,7 @@ def _changed_upload(intent: Change, talk: Conversation, shelf: Shelf, seed: int)
     scene = scene_after(intent, before)
     if intent.colour and not scene.subject:
         scene = scene.model_copy(update={"subject": f"{intent.colour.new} {intent.colour.old}".strip()})
-    stack = _completed((*kept, *_wished(intent.loras, shelf)), "draw", shelf, intent.without)
+    stack = _completed((*kept, *_wished(intent.loras, shelf)), shelf, intent.without)
     stack = _at_speed(stack, intent.frame.speed, shelf, intent.without)
     frame = _frame_like(intent.frame, None, talk, shelf.base)
     order = Order(

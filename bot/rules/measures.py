@@ -147,8 +147,9 @@ def take_sampler(text: Text) -> str | None:
     lead = r"(?:,?\s*\b(?:and|but)\s+)?(?:\b(?:with|using|use|by|via|in|on)\s+)?(?:\bthe\s+)?"
     other = rf"(?:{SAMPLER}|euler|heun|[\w+]+)"
     forms = (
-        rf"{lead}(?<![\w-])sampler\s*(?:[:=]|is|to)?\s*({other})(?![\w+])",
         rf"{lead}(?<![\w-])({SAMPLER}|euler|heun)\s+sampler\b",
+        rf"{lead}(?<![\w-])sampler\s*(?:[:=]|is\b|to\b)\s*({other})(?![\w+])",
+        rf"{lead}(?<![\w-])sampler\s+({SAMPLER}|euler|heun)(?![\w+])",
         rf"(?:,?\s*\b(?:and|but)\s+)?\b(?:with|using|use|via)\s+(?:the\s+)?({SAMPLER})(?![\w+])",
     )
     return next((match[1] for form in forms if (match := text.take(form))), None)

@@ -21,6 +21,7 @@ SAID_WEIGHT = (
     rf"of)?|[:=@(])\s*({FRACTION})(?![\w.])\)?|\s+(-?\d*\.\d+)(?![\w.]))?"
 )
 BESIDE = frozenset(words("style", "no_names"))  # what may stand beside "LoRA" and is not its name
+HIDDEN = "\x00"  # in a name that stands for a place
 LEADING_WEIGHT = rf"(?:\b(?:at|with)?\s*({FRACTION}|half|full)(?:\s+(?:strength|weight))?(?:\s+of)?\s+)?"
 
 
@@ -41,8 +42,10 @@ def read_mentions(text: Text, lexicon: Lexicon) -> Mentions:
     """Takes tags, styles and unwanted LoRAs out of `text`; a subject's name stays, as it is part of what is drawn."""
     wished = _tags(text)
     without = _unwanted(text, lexicon)
+    text.rest = _with_places_hidden(text.rest, lexicon)
     wished |= _named(text, lexicon)
     wished |= _unknown(text, lexicon)
+    text.rest = text.rest.replace(HIDDEN, "")
     brand = bool(text.take(_glued(any_of(_brand_looks()), optional_noun=False)))
     _weight_apart(text, wished)
     known = {card.name: card for card in lexicon.cards}
@@ -153,6 +156,26 @@ def _quickened(name: str, lexicon: Lexicon) -> str:
     lead = r"(?:,?\s*\b(?:and|but|plus)\s+)?\b(?:with|using|use|apply|via|by)\s+(?:(?:the|our|my)\s+)?"
     lora = rf"(?:{lead}|\bthe\s+)?{any_of([name])}\s+(?:lora|adapter)\b"
     return lora if lexicon.is_noun(name) else rf"(?:{lora}|{lead}{any_of([name])})"
+
+
+def _with_places_hidden(said: str, lexicon: Lexicon) -> str:
+    """'In a dark forest' is a place, though a style is named forest; 'in the forest style' and 'forest 0.6' are not."""
+    places = {*words("places", "plain"), *lexicon.backgrounds}
+    names = {name for card in lexicon.cards if card.kind in ("style", "quality") for name in spoken(card)}
+    called = any_of(name for name in names if name.lower() in places)
+    style = rf"[-\s]+{any_of(words('style', 'nouns'))}"
+    at = (
+        r"\b(?:in|at|inside|into|through|across|from|near|behind|by|on|of|over|under)\s+(?:an?|the|some)\s+"
+        r"(?:(?!style\b|look\b)[\w-]+\s+){0,2}?"
+    )
+    means_style = rf"{style}|\s+and\s+[\w-]+{style}|\s*(?:at\s+|weight\s+|[:=@(]\s*)?(?:\d*\.\d|\d+\s?%)"
+    either = rf"(?P<before>{at})(?P<name>{called})(?!{means_style})|(?P<ground>{called})(?=\s+(?:background|backdrop|scene|floor|path)\b)"
+
+    def hide(match: re.Match[str]) -> str:
+        name: str = match["name"] or match["ground"]
+        return f"{match['before'] or ''}{name[:1]}{HIDDEN}{name[1:]}"
+
+    return compiled(either).sub(hide, said)
 
 
 def _the_only(card: LoraCard, lexicon: Lexicon) -> tuple[str, ...]:
