@@ -425,7 +425,7 @@ def _reason(chosen: Chosen, shelf: Shelf) -> str:
     why = {
         "style": (f"you named it ({chosen.why})" if chosen.why != "you named it" else chosen.why)
         if named
-        else "it is our brand's style, which a brand asset gets",
+        else "it is our brand's style, and you named the brand",
         "quality": "you named it"
         if named
         else f"it is added to every picture for clean edges; say “without {card.name}” to leave it out",

@@ -27,7 +27,7 @@ def scene_after(intent: Change, scene: Scene) -> Scene:
     for thing in intent.add:
         subject = _added(thing, subject)
     style = scene.style if intent.style is None else intent.style
-    return Scene(subject=subject.strip(" ,"), place=place, style=style, avoid=avoid)
+    return Scene(subject=with_articles(subject.strip(" ,")), place=place, style=style, avoid=avoid)
 
 
 def _placed(new: str, old: str) -> str:
