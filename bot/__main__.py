@@ -16,13 +16,14 @@ try:
     from bot.commands.terminal import DONE, INTERRUPTED, MISTAKE, OURS, Terminal
     from bot.commands.training import Lesson
     from bot.message import printable
+    from bot.pace import WISHES
     from bot.settings import Settings
     from bot.sizes import ASPECTS, RATIO
     from bot.wiring import Studio, open_studio
     from engine.errors import AtelierError, Cancelled, Fault, Invalid
     from engine.exchange import Wish as ImportWish
     from engine.lora.write import DIALECTS
-    from engine.plans import CONTROLS, DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS
+    from engine.plans import CONTROLS, DEFAULT_RANK, DEFAULT_TRAIN_STEPS, KINDS, PRIORS, SAMPLERS, TRAINED_KINDS
     from engine.recipes import VERSION
 except KeyboardInterrupt:  # these take a moment, in which nothing has been begun
     sys.exit(130)
@@ -324,13 +325,19 @@ def _add_basics(parser: Parser) -> None:
     parser.add_argument("--seed", type=whole, metavar="N", help="default: drawn")
     parser.add_argument("--steps", type=whole, metavar="N", help="1 to 60")
     parser.add_argument("--guidance", type=number, metavar="G", help="0 to 30: how closely to follow the prompt")
-    parser.add_argument("--sampler", type=one_of(SAMPLERS), metavar="NAME", help=", ".join(SAMPLERS))
+    parser.add_argument("--sampler", metavar="NAME", help=", ".join(SAMPLERS))
+    parser.add_argument(
+        "--speed", type=one_of(WISHES), metavar="|".join(WISHES),
+        help="fast: the base's few-step LoRA, or fewer steps; best: more steps",
+    )  # fmt: skip
 
 
 def _add_train(parser: Parser) -> None:
     parser.add_argument("folder", type=path, metavar="FOLDER", help="pictures; NAME.txt beside one is its caption")
     parser.add_argument("--name", required=True, help="what the LoRA is called")
-    parser.add_argument("--kind", required=True, type=one_of(KINDS), metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument(
+        "--kind", required=True, type=one_of(TRAINED_KINDS), metavar="KIND", help=", ".join(TRAINED_KINDS)
+    )
     parser.add_argument("--trigger", required=True, metavar="T", help="the made-up word that calls it")
     parser.add_argument("--class", dest="word", default="", metavar="WORD", help="the ordinary word: crab")
     parser.add_argument("--caption", metavar="TEXT", help="where no NAME.txt is; [trigger] works in it")
@@ -373,6 +380,10 @@ def _add_import(parser: Parser, source: str) -> None:
     parser.add_argument("--licence", metavar="L", help="for example Apache-2.0 (default: what the file says)")
     parser.add_argument("--base", metavar="NAME", help="the base that it is for (default: one that it fits)")
     parser.add_argument("--partial", action="store_true", help="where only a part of it fits, take that part in")
+    how = "of a speed LoRA: what it was distilled for (default: what its name tells)"
+    parser.add_argument("--steps", type=whole, metavar="N", help=f"1 to 60, {how}")
+    parser.add_argument("--guidance", type=number, metavar="G", help="the same")
+    parser.add_argument("--sampler", metavar="NAME", help="the same; one of " + ", ".join(SAMPLERS))
     parser.add_argument("--replace", action="store_true", help="put it in the place of the one of that name")
 
 

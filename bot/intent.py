@@ -72,17 +72,26 @@ class Frame(Strict):
     ratio: str | None = Field(description="Width to height where it was said so: '16:9'.")
     upscale: Literal[1, 4] | None = Field(description="4 for full size, 1 for a small file.")
     transparent: bool | None = Field(description="A transparent background: what is shown, cut out.")
+    speed: Literal["fast", "best"] | None = Field(description="'fast' for a quick draft, 'best' for best quality.")
+    guidance: float | None
+    sampler: str | None = Field(description="As it was named: 'DPM++ 2M', 'euler_a'.")
 
     @model_validator(mode="before")
     @classmethod
     def _stored_before(cls, said: object) -> object:
-        """An order that was stored before there were the last three says nothing of them."""
-        return {"ratio": None, "upscale": None, "transparent": None} | said if isinstance(said, dict) else said  # pyright: ignore[reportUnknownVariableType]
+        """An order that was stored before there were the last ones says nothing of them."""
+        later = ("ratio", "upscale", "transparent", "speed", "guidance", "sampler")
+        return dict.fromkeys(later) | said if isinstance(said, dict) else said  # pyright: ignore[reportUnknownVariableType]
 
     @property
     def is_reshaped(self) -> bool:
         """Whether a size, a shape or a kind of file was asked for."""
         return self.shape is not None or self.ratio is not None or self.width is not None or self.refiles
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether speed or anything else of how it is sampled was asked for."""
+        return any(value is not None for value in (self.speed, self.guidance, self.sampler, self.steps))
 
     @property
     def refiles(self) -> bool:
@@ -198,8 +207,9 @@ class Setting(Strict):
 
 
 NO_NUMBERS = Frame(
-    count=None, width=None, height=None, shape=None, seed=None, steps=None, ratio=None, upscale=None, transparent=None
-)
+    count=None, width=None, height=None, shape=None, seed=None, steps=None, ratio=None, upscale=None, transparent=None,
+    speed=None, guidance=None, sampler=None,
+)  # fmt: skip
 Intent = Draw | BrandAsset | Character | ProductShot | StyleTransfer | Change | Train | Setting | Question | AskBack
 
 

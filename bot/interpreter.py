@@ -218,7 +218,7 @@ def _is_only_a_manner(said: str, lexicon: Lexicon) -> bool:
     if is_manner(text.rest):
         return True
     frame = take_frame(text, lexicon.subjects)
-    return frame.is_reshaped and (not bare(text.rest, lexicon) or is_manner(text.rest))
+    return (frame.is_reshaped or frame.is_resampled) and (not bare(text.rest, lexicon) or is_manner(text.rest))
 
 
 def _repeats_the_manner(said: str, lexicon: Lexicon) -> bool:
@@ -348,7 +348,9 @@ def picture(said: str, lexicon: Lexicon) -> Draw | BrandAsset | Character | Prod
     genre = genre_of(said, mentions, lexicon)
     frame = _usual_shape(frame, said) if genre == "brand_asset" else frame
     scene = read_scene(text, lexicon)
-    return GENRES[genre].model_validate(_pictured(genre, scene, mentions, strength, frame))
+    is_branded = genre == "brand_asset" and not scene.style and _says(said, load("words")["brand"]["marks"]["any"])
+    read = _pictured(genre, scene, mentions, strength, frame) | {"loras": _wishes(mentions, is_branded)}
+    return GENRES[genre].model_validate(read)
 
 
 def _posed(said: str, lexicon: Lexicon) -> str:
@@ -388,8 +390,9 @@ def _pictured(kind: str, scene: Scene, mentions: Mentions, strength: float | Non
     }
 
 
-def _wishes(mentions: Mentions) -> tuple[LoraWish, ...]:
-    ours = (LoraWish(name=BRAND, weight=None),) if mentions.brand and not mentions.of_kind("style") else ()
+def _wishes(mentions: Mentions, is_branded: bool = False) -> tuple[LoraWish, ...]:
+    is_ours = (mentions.brand or is_branded) and not mentions.of_kind("style")
+    ours = (LoraWish(name=BRAND, weight=None),) if is_ours else ()
     return (*mentions.wished, *ours)
 
 

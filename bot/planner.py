@@ -25,6 +25,7 @@ from bot.intent import (
     StyleTransfer,
     Train,
 )
+from bot.pace import FAST, Said, Wished, paced, speed_lora
 from bot.prompts import words
 from bot.rules.following import Following
 from bot.rules.lexicon import Lexicon
@@ -147,15 +148,17 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
     prompt = marked(prompt, order.emphasis)
     spoken_too = shelf.catalog.spoken(prompt, order.scene.avoid)
     theirs += [ref.trigger for ref in spoken_too]
+    said = Said(frame.speed, frame.steps, frame.guidance, frame.sampler)
+    pace = paced(said, (cards[ref.name] for ref in refs if ref.weight), base)
     plan = ImagePlan(
         prompt=shelf.vocabulary.spelt(prompt, theirs) if shelf.vocabulary else prompt,
         base=base.name,
         seed=seed if frame.seed is None else frame.seed,
         width=size.width,
         height=size.height,
-        steps=base.defaults.steps if frame.steps is None else frame.steps,
-        guidance=base.defaults.guidance,
-        sampler=base.defaults.sampler,
+        steps=pace.steps,
+        guidance=pace.guidance,
+        sampler=pace.sampler,
         stack=LoraStack(refs),
         negative=order.scene.avoid,
         count=1 if frame.count is None else frame.count,
@@ -168,7 +171,8 @@ def planned(order: Order, shelf: Shelf, seed: int, notes: tuple[str, ...] = ()) 
         references=order.references,
         embeddings=spoken_too,
     )
-    return Planned(plan, replace(order, frame=_as_planned(frame, plan)), (*((size.note,) if size.note else ()), *notes))
+    noted = (*pace.notes, *((size.note,) if size.note else ()), *notes)
+    return Planned(plan, replace(order, frame=_as_planned(frame, plan)), noted)
 
 
 def emphasised(found: Planned, spans: tuple[Span, ...], shelf: Shelf) -> Planned:
@@ -223,7 +227,8 @@ def _ordered(intent: Picture, talk: Conversation, shelf: Shelf) -> Order | AskBa
         if isinstance(found, AskBack):
             return found
         stack = (*found, *stack)
-    stack = _completed(_with_defaults(stack, talk, shelf, intent.without), genre, shelf, intent.without)
+    stack = _completed(_with_defaults(stack, talk, shelf, intent.without), shelf, intent.without)
+    stack = _at_speed(stack, intent.frame.speed, shelf, intent.without)
     scene = intent.scene.model_copy(update={"subject": subject or subjects[0].name})
     image = talk.uploads[0].data if talk.uploads else None
     stack, strength = _strength(stack, intent.strength, image, shelf)
@@ -303,25 +308,36 @@ def _with_defaults(
     return (*stack, *(Chosen(card.name, card.weight, HERE) for card in new))
 
 
-def _completed(stack: tuple[Chosen, ...], genre: Genre, shelf: Shelf, without: Iterable[str]) -> tuple[Chosen, ...]:
-    """Adds the brand's style to a brand asset and the quality LoRA to everything, less what was not wanted."""
+def _completed(stack: tuple[Chosen, ...], shelf: Shelf, without: Iterable[str]) -> tuple[Chosen, ...]:
+    """Adds the quality LoRA to everything, less what was not wanted. A brand's style comes where a brand is named."""
     unwanted = set(without)
     if "all" in unwanted:
         return ()
     has = {shelf.card(chosen.name).kind for chosen in stack}
     extra: list[LoraCard] = []
-    brand = brand_card(shelf) if genre == "brand_asset" and "style" not in has else None
-    if brand:
-        extra.append(brand)
     if "quality" not in has:
         extra += shelf.of_kind("quality")[:1]
     full = (*stack, *(Chosen(card.name, card.weight, why(card, asked=False)) for card in extra))
     return in_order((chosen for chosen in full if chosen.name not in unwanted), shelf)
 
 
+def _at_speed(
+    stack: tuple[Chosen, ...], speed: Wished | None, shelf: Shelf, without: Iterable[str]
+) -> tuple[Chosen, ...]:
+    """Fast takes the base's speed LoRA along, unless one is there; best quality leaves out one that nobody named."""
+    quick = [chosen for chosen in stack if shelf.card(chosen.name).kind == "speed" and chosen.weight]
+    if speed == "best":
+        return tuple(chosen for chosen in stack if chosen not in quick or chosen.why == NAMED)
+    card = speed_lora(shelf.catalog.list(), shelf.base, set(without)) if speed == "fast" and not quick else None
+    if card is None:
+        return stack
+    others = (chosen for chosen in stack if chosen.name != card.name)
+    return in_order((*others, Chosen(card.name, card.weight, FAST)), shelf)
+
+
 def in_order(stack: Iterable[Chosen], shelf: Shelf) -> tuple[Chosen, ...]:
-    """Style, subject, quality: as the reply says them."""
-    order: dict[Kind, int] = {"style": 0, "quality": 2}
+    """Style, subject, quality, speed: as the reply says them."""
+    order: dict[Kind, int] = {"style": 0, "quality": 2, "speed": 3}
     return tuple(sorted(stack, key=lambda chosen: order.get(shelf.card(chosen.name).kind, 1)))
 
 
@@ -329,6 +345,8 @@ def why(card: LoraCard, asked: bool) -> str:
     """Why a LoRA is in the stack, in a few words: a style that was asked for says what it is ("our summer brand")."""
     if card.kind == "quality":
         return NAMED if asked else "quality"
+    if card.kind == "speed":
+        return NAMED if asked else FAST
     if card.kind == "style":
         return (card.summary.partition(":")[0] or NAMED) if asked else BRAND
     return {"character": "the character", "product": "the product", "subject": "the subject"}[card.kind]
@@ -355,6 +373,7 @@ def _transferred(intent: StyleTransfer, talk: Conversation, shelf: Shelf) -> Ord
     stack = (
         () if "all" in intent.without else in_order((c for c in full.values() if c.name not in intent.without), shelf)
     )
+    stack = _at_speed(stack, intent.frame.speed, shelf, intent.without)
     usual = PLAIN_STRENGTH if style and not any(shelf.card(c.name).kind == "style" for c in stack) else LORA_STRENGTH
     frame = _frame_like(intent.frame, source, talk, shelf.base)
     return Order("draw", scene, stack, frame, image, usual if intent.strength is None else intent.strength)
@@ -479,7 +498,8 @@ def _changed_upload(intent: Change, talk: Conversation, shelf: Shelf, seed: int)
     scene = scene_after(intent, before)
     if intent.colour and not scene.subject:
         scene = scene.model_copy(update={"subject": f"{intent.colour.new} {intent.colour.old}".strip()})
-    stack = _completed((*kept, *_wished(intent.loras, shelf)), "draw", shelf, intent.without)
+    stack = _completed((*kept, *_wished(intent.loras, shelf)), shelf, intent.without)
+    stack = _at_speed(stack, intent.frame.speed, shelf, intent.without)
     frame = _frame_like(intent.frame, None, talk, shelf.base)
     order = Order(
         "draw", scene, stack, frame, talk.uploads[0].data, 0.6 if intent.strength is None else intent.strength
@@ -511,7 +531,10 @@ def frame_after(intent: Change, shot: Shot) -> Frame:
     numbers = {
         "count": count,
         "seed": seed if said.seed is None else said.seed,
-        "steps": kept.steps if said.steps is None else said.steps,
+        "steps": said.steps if said.steps is not None or said.speed else kept.steps,
+        "speed": said.speed or kept.speed,
+        "guidance": kept.guidance if said.guidance is None else said.guidance,
+        "sampler": said.sampler or kept.sampler,
     }
     file = _file_of(said, plan) | ({"transparent": False} if intent.place and not said.transparent else {})
     return said.model_copy(update=size | numbers | file)
@@ -532,7 +555,8 @@ def stack_after(intent: Change, order: Order, shelf: Shelf) -> tuple[Chosen, ...
             weight = min(max(round(merged[name].weight + nudge.by, 2), 0.0), MAX_WEIGHT)
             merged[name] = replace(merged[name], weight=weight)
     removed = {shelf.card(name).name for name in intent.without}
-    return in_order((c for c in merged.values() if c.name not in removed), shelf)
+    stack = in_order((c for c in merged.values() if c.name not in removed), shelf)
+    return _at_speed(stack, intent.frame.speed, shelf, removed)
 
 
 def _nudged(nudge: Nudge, stack: dict[str, Chosen], shelf: Shelf, is_over: bool) -> list[str]:

@@ -242,6 +242,9 @@ def taken_in(card: LoraCard, notes: Sequence[str]) -> Reply:
         )
         return Reply(text=text, intent="import", lora=new)
     example = f"a mug in {card.name} style" if card.kind in ("style", "quality") else f"{card.name} at the beach"
+    if card.speed:
+        example = "a quick draft of a mug"
+        notes = (f"It draws in {card.speed}.", *notes)
     called = f"trigger “{f'{card.trigger} {card.word}'.strip()}”" if card.trigger else "no trigger"
     text = _joined(
         f"“{card.name}” is here: a {card.kind}, {called}, rank {card.rank}, weight {card.weight:g}, "
@@ -364,12 +367,14 @@ def _lora(card: LoraCard) -> str:
         "character": f"say “{card.title} at the beach”",
         "product": f"say “a product shot of {card.title}”",
         "subject": f"say “{card.title} at the beach”",
+        "speed": f"say “a quick draft of a mug”: it draws in {card.speed}",
     }[card.kind]
+    called = f"Trigger “{card.trigger}{word}”" if card.trigger else "No trigger"
     commercial = "commercial use is allowed" if card.commercial else "not for commercial use"
     return _joined(
         f"{card.name} is a {card.kind} LoRA: {card.summary or card.title}.",
         f"To use it, {uses}.",
-        f"Trigger “{card.trigger}{word}”, usual weight {card.weight:g}, rank {card.rank}, for the base {card.base}"
+        f"{called}, usual weight {card.weight:g}, rank {card.rank}, for the base {card.base}"
         + (f", from {card.pictures} pictures." if card.pictures else "."),
         f"Licence {card.licence}: {commercial}.",
         card.provenance,
@@ -428,7 +433,7 @@ def _reason(chosen: Chosen, shelf: Shelf) -> str:
     why = {
         "style": (f"you named it ({chosen.why})" if chosen.why != "you named it" else chosen.why)
         if named
-        else "it is our brand's style, which a brand asset gets",
+        else "it is our brand's style, and you named the brand",
         "quality": "you named it"
         if named
         else f"it is added to every picture for clean edges; say “without {card.name}” to leave it out",
@@ -437,6 +442,7 @@ def _reason(chosen: Chosen, shelf: Shelf) -> str:
         else "it is the character you named",
         "product": f"it is {chosen.why}" if chosen.why.startswith(("our ", "in ")) else "it is the product you named",
         "subject": "it is the subject you named",
+        "speed": "you named it" if named else f"you wished it fast: it draws in {card.speed}",
     }[card.kind]
     return f"{card.name} {chosen.weight:g}: {why}."
 

@@ -27,7 +27,7 @@ def scene_after(intent: Change, scene: Scene) -> Scene:
     for thing in intent.add:
         subject = _added(thing, subject)
     style = scene.style if intent.style is None else intent.style
-    return Scene(subject=subject.strip(" ,"), place=place, style=style, avoid=avoid)
+    return Scene(subject=with_articles(subject.strip(" ,")), place=place, style=style, avoid=avoid)
 
 
 def _placed(new: str, old: str) -> str:
@@ -120,7 +120,13 @@ def _added(thing: str, subject: str) -> str:
     return f"{subject} and {article}{thing}" if " and " not in subject else f"{subject}, {article}{thing}"
 
 
+_SILENT_H = r"(?:hour|honest|honou?r|heir)"
+_AS_YOU = r"(?:u(?:ni(?![mn])|s[aeu]|ti|ku|fo\b|biq|r[aio])|eu|ewe|one\b|once\b)"  # begin with no vowel to the ear
+_VOWEL = rf"(?:(?!{_AS_YOU})[aeiou]|{_SILENT_H})"
+_MARK = r"(?=[(\[]*{})"  # marks of emphasis may stand before the word
+
+
 def with_articles(text: str) -> str:
-    """'a apple' → 'an apple', and back."""
-    text = re.sub(r"\b([Aa]) (?=[aeioAEIO])", r"\1n ", text)
-    return re.sub(r"\b([Aa])n (?=[^aeiouAEIOU\W])", r"\1 ", text)
+    """'a apple' → 'an apple', and back; what is no lower-case word ('an 8-bit', 'an LP') stays as it was said."""
+    text = re.sub(rf"\b([Aa]) {_MARK.format(_VOWEL)}", r"\1n ", text)
+    return re.sub(rf"\b([Aa])n {_MARK.format(rf'(?!{_SILENT_H})(?:{_AS_YOU}|[b-df-hj-np-tv-z])')}", r"\1 ", text)

@@ -28,9 +28,12 @@ def with_trigger(prompt: str, card: LoraCard) -> str:
     if not card.trigger or _word(card.trigger).search(prompt):
         return prompt
     if card.word and (place := _word(card.word).search(prompt)):
-        return f"{prompt[: place.start()]}{card.trigger} {prompt[place.start() :]}"
+        head = re.sub(
+            r"\b([Aa])n? $", r"\1n " if card.trigger[0].lower() in "aeiou" else r"\1 ", prompt[: place.start()]
+        )
+        return f"{head}{card.trigger} {prompt[place.start() :]}"
     said = f"{card.trigger} {card.word}".strip()
-    join = " " if card.kind in ("style", "quality") else ", "
+    join = " " if card.kind in ("style", "quality", "speed") else ", "
     return f"{said}{join}{prompt}" if prompt else said
 
 

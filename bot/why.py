@@ -66,13 +66,13 @@ def panels(plan: ImagePlan, name: str, catalog: Catalog) -> tuple[Panel, ...]:
 
     Raises `Invalid` for a picture without LoRAs, `UnknownLora` or `ChangedLora` for one that is not as it was.
     """
-    refs = plan.stack.refs
+    refs = tuple(ref for ref in plan.stack.refs if ref.role != "speed")  # which stays: the steps are made for it
     if not refs:
         why = "the base alone drew it: there is nothing to take away"
         raise Invalid(name, why, "Name a picture that was drawn with a LoRA.")
-    for ref in refs:
+    for ref in plan.stack.refs:
         catalog.weights(ref)
-    cards = {ref.name: catalog.pinned(ref) for ref in refs}
+    cards = {ref.name: catalog.pinned(ref) for ref in plan.stack.refs}
     alone = Panel("the base alone", _with_only(plan, (), cards))
     fewer = [Panel(f"without {x.name}", _with_only(plan, [r for r in refs if r is not x], cards)) for x in refs]
     return (alone, *(fewer if len(refs) > 1 else ()), Panel("all together", plan))
@@ -144,7 +144,8 @@ def _fitting(head: str, after: str) -> str:
 
 
 def _with_only(plan: ImagePlan, refs: Sequence[LoraRef], cards: dict[str, LoraCard]) -> ImagePlan:
-    """`plan` with these of its LoRAs, and with no other's trigger."""
+    """`plan` with these of its LoRAs, and with no other's trigger; one for speed is always among them."""
+    refs = [*refs, *(ref for ref in plan.stack.refs if ref.role == "speed")]
     held = [cards[ref.name] for ref in refs]
     prompt = plan.prompt
     for ref in plan.stack.refs:

@@ -65,13 +65,14 @@ def open_studio(settings: Settings) -> Studio:
     stay_offline()
     catalog = Catalog(SHIPPED_LORAS, settings.home / "loras")
     store = Store(settings.home)
-    executor = licensed(local_executor(catalog, settings.home), settings)
+    executor = licensed(local_executor(catalog, settings.home), settings, catalog)
     return Studio(settings, catalog, store, executor, JobQueue(executor, store, catalog))
 
 
-def licensed(executor: Executor, settings: Settings) -> Executor:
+def licensed(executor: Executor, settings: Settings, catalog: Catalog) -> Executor:
     """The executor behind this house's rule for brand work."""
-    return Licensed(executor, lambda name: bases.find(name, settings.home), settings.brand_on_non_commercial)
+    is_allowed = settings.brand_on_non_commercial
+    return Licensed(executor, lambda name: bases.find(name, settings.home), catalog.list, is_allowed)
 
 
 def open_assistant(studio: Studio, draw_seed: Callable[[Inbound], int] = any_seed) -> Assistant:
@@ -94,7 +95,9 @@ async def open_service(studio: Studio) -> Service:
     store.sweep()
     catalog.sweep()
     executor = WorkerExecutor(SHIPPED_LORAS, settings.home)
-    queue = DurableQueue(JobQueue(licensed(executor, settings), store, catalog), database, store, catalog, Planned)
+    queue = DurableQueue(
+        JobQueue(licensed(executor, settings, catalog), store, catalog), database, store, catalog, Planned
+    )
     history = Kept(database, store)
     assistant = _assistant(studio, queue, history, seed_of)
     desk = Desk(database, store, history, assistant.answer, doors)

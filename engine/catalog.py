@@ -23,13 +23,14 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 from PIL import Image
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from engine.bases import Base
 from engine.errors import BadLoraFile, ChangedLora, Invalid, NameTaken, ShippedName, UnknownLora, UnlikeItsCard
 from engine.files import is_left_over, read_bounded, read_manifest, reading, reason, sync_folder, write_synced, writing
 from engine.jobs import Trained
 from engine.plans import MAX_TRIGGER, MAX_WEIGHT, EmbeddingRef, Kind, LoraRef, Prior, TrainPlan
+from engine.sampling import Speed
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class LoraCard(BaseModel):
     One that was trained here is `dataset` (NAME/vN, with the sha256 of what that lists), `base`, and as the recipe
     `rank`, `steps`, `seed` and `prior`. `left_out`: how many of its weights do not exist in its base, and are left out
     by the word of whoever took it in. `what` an "embedding" is: `vectors` in place of its trigger, in a prompt.
+    `speed`, of the kind of that name alone, says the steps that it draws in.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -97,6 +99,13 @@ class LoraCard(BaseModel):
     left_out: int = Field(default=0, ge=0)
     what: Literal["lora", "embedding"] = "lora"
     vectors: int = 0
+    speed: Speed | None = None
+
+    @model_validator(mode="after")
+    def _says_its_speed(self) -> "LoraCard":
+        if (self.kind == "speed") != (self.speed is not None):
+            raise ValueError("a LoRA of kind speed, and no other, says its steps and sampler in [speed]")
+        return self
 
 
 class Catalog:

@@ -29,7 +29,8 @@ from engine.lora.kinds import MAX_RANK
 from engine.lora.read import ENCODERS, Embedding, LoraFile, read, read_any
 from engine.lora.report import misfit, said_family, triggers
 from engine.lora.write import IN_A_UNET, Dialect, is_in, network, relabelled, write
-from engine.plans import KINDS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
+from engine.plans import KINDS, MAX_STEPS, MAX_TRIGGER, MAX_WEIGHT, Kind, LoraStack, check_range
+from engine.sampling import FLOW_SAMPLERS, Speed, recognised, sampler_named, samplers_of
 
 MAX_SIDECAR = 1_000_000  # bytes
 MAX_CONFIG = 100_000  # bytes of a base's unet/config.json
@@ -68,6 +69,7 @@ class Told:
     created: str = ""
     weight: float | None = None
     steps: int = 0
+    speed: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -82,6 +84,9 @@ class Wish:
     base: str | None = None
     replace: bool = False
     partial: bool = False  # take in the part that fits, and leave the rest out
+    steps: int | None = None  # these three: of a speed LoRA, how it draws
+    guidance: float | None = None
+    sampler: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +106,24 @@ class Arrival:
 
     @property
     def trigger(self) -> str | None:
-        """What calls it; "" where the person said that nothing does, None where nobody said.
+        """What calls it; "" where the person said that nothing does, or it is for speed; None where nobody said.
 
         An embedding's is in its place in the prompt: its file's name, where no other is said.
         """
         if self.embedding:
             return self.wish.trigger or self.embedding.token or PurePath(self.label).stem or self.name
+        if self.wish.trigger is None and self.kind == "speed":
+            return ""
         return self.wish.trigger if self.wish.trigger is not None else self.told.trigger or None
 
     @property
     def kind(self) -> Kind | None:
-        return self.wish.kind or self.told.kind
+        return self.wish.kind or self.told.kind or ("speed" if self.speed(is_flow=False) else None)
+
+    def speed(self, is_flow: bool) -> Speed | None:
+        """What its names tell of the steps it was distilled for; None for a LoRA that is not known as such."""
+        names = (self.told.speed, PurePath(self.label).stem, self.told.title)
+        return next((speed for name in names if name and (speed := recognised(name, is_flow))), None)
 
     @property
     def name(self) -> str:
@@ -153,6 +165,7 @@ def told_by(file: LoraFile, sidecar: bytes | None = None) -> Told:
         created=_line(ours.get("created") or said.get("modelspec.date")),
         weight=_weight(weight),
         steps=_whole(said.get("ss_steps")),
+        speed=_line(ours.get("speed")),
         notes=(*notes, *([f"Its other trigger words do not fit: {more}"] if more else [])),
     )
 
@@ -220,6 +233,7 @@ def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
     if missing and not arrival.wish.partial:
         raise PartialMatch(arrival.name, base.name, len(missing), len(arrival.file.layers), missing[:3])
     told, kind = arrival.told, arrival.kind or "style"
+    speed = _speed(arrival, base) if kind == "speed" else None
     rank = 0 if arrival.embedding else arrival.file.rank
     alphas = Counter(factors.alpha for _, factors in pairs(arrival.file)) or Counter([float(rank)])
     licence = _line(arrival.wish.licence) or told.licence or "unstated"
@@ -239,6 +253,7 @@ def take_in(arrival: Arrival, base: Base, catalog: Catalog) -> LoraCard:
         "steps": told.steps,
         "provenance": f"Imported from {_line(PurePath(arrival.label).name)}.",
         "left_out": len(missing),
+        "speed": speed,
     } | ({"created": told.created} if told.created else {})
     if arrival.embedding:
         said |= _of_embedding(arrival, base, catalog)
@@ -294,6 +309,27 @@ def _of_embedding(arrival: Arrival, base: Base, catalog: Catalog) -> dict[str, A
     return {"what": "embedding", "vectors": arrival.embedding.count, "family": base.family, "weight": 1.0, "word": ""}
 
 
+def _speed(arrival: Arrival, base: Base) -> Speed:
+    """How a speed LoRA draws on that base: as the person says, else as its names tell. `Invalid` if neither does."""
+    wish, known = arrival.wish, samplers_of(base.folder)
+    is_flow = known == FLOW_SAMPLERS
+    told = arrival.speed(is_flow)
+    steps = wish.steps if wish.steps is not None else told and told.steps
+    if not steps:
+        why = "how many steps it draws in is not said, and its name does not tell"
+        raise Invalid(f"LoRA {arrival.name}", why, "Say it, for example --kind speed --steps 4.")
+    check_range("steps", steps, 1, MAX_STEPS)
+    sampler = sampler_named(wish.sampler) if wish.sampler else told.sampler if told else known[0] if is_flow else "lcm"
+    if sampler not in known:
+        why = f"{base.title} cannot be drawn with “{sampler}”"
+        raise Invalid(f"LoRA {arrival.name}", why, f"Say --sampler with one of {', '.join(known)}.")
+    guidance = wish.guidance if wish.guidance is not None else told.guidance if told else None if is_flow else 1.0
+    try:
+        return Speed(steps=steps, guidance=guidance, sampler=sampler)
+    except ValueError as error:
+        raise Invalid(f"LoRA {arrival.name}", reason(error), "Say other numbers.") from None
+
+
 # Out
 
 
@@ -311,6 +347,7 @@ def exported(card: LoraCard, data: bytes, dialect: Dialect = "kohya", scrub: boo
         "title": card.title, "trigger": card.trigger, "word": card.word, "kind": card.kind, "base": card.base,
         "family": card.family, "licence": card.licence, "summary": card.summary, "created": card.created,
         "weight": f"{card.weight:g}", "steps": str(card.steps or ""), "pictures": str(card.pictures or ""),
+        "speed": str(card.speed or ""),
     }  # fmt: skip
     facts = {name: text for name, text in facts.items() if text}
     kept = {key: text for key, text in file.metadata.items() if not scrub or key in NETWORK}
@@ -382,6 +419,9 @@ def merge(stack: LoraStack, name: str, catalog: Catalog, replace: bool = False) 
             "merge", "it takes two LoRAs or more", "Write NAME:WEIGHT for each, for example coral:0.8 inky:1."
         )
     cards = [catalog.get(ref.name) for ref in stack.refs]
+    for card in (card for card in cards if card.kind == "speed"):
+        why = f"{card.name} draws in steps of its own, which a merged file could not say"
+        raise Invalid("merge", why, "Leave it out; --speed fast adds it to any picture.")
     for card in cards[1:]:
         if card.base != cards[0].base:
             raise WrongBase(card.name, cards[0].base, f"it was made for {card.base}, unlike {cards[0].name}")

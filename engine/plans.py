@@ -11,15 +11,18 @@ from typing import Literal
 from engine.errors import DuplicateLora, Invalid
 from engine.prompts import LITERAL, MARKED, Prompt, check
 
-Kind = Literal["subject", "character", "product", "style", "quality"]
-KINDS: tuple[Kind, ...] = ("subject", "character", "product", "style", "quality")
+Kind = Literal["subject", "character", "product", "style", "quality", "speed"]
+KINDS: tuple[Kind, ...] = ("subject", "character", "product", "style", "quality", "speed")
+TRAINED_KINDS: tuple[Kind, ...] = KINDS[:-1]  # a speed LoRA is distilled elsewhere, and taken in
 Prior = Literal["base", "class", "none"]
 PRIORS: tuple[Prior, ...] = ("base", "class", "none")
 
 ControlKind = Literal["edge", "pose", "depth", "sketch"]
 CONTROLS: tuple[ControlKind, ...] = ("edge", "pose", "depth", "sketch")
 
-SAMPLERS = ("dpm++", "euler", "euler a", "ddim", "unipc")
+# "trailing": the steps end where noise does (Lin et al. 2024, arXiv:2305.08891, table 2), as few-step LoRAs want it
+SAMPLERS = ("dpm++", "euler", "euler a", "ddim", "unipc", "lcm", "euler trailing", "ddim trailing")
+MOST_STEPS = {"lcm": 50}  # of samplers that walk a part of the steps that a network was distilled on
 
 MAX_WEIGHT = 2.0
 MAX_LORAS = 8
@@ -216,7 +219,7 @@ class ImagePlan:
             check_text(what, text)
             check(what, Prompt(text, self.syntax))
         check_range("n", self.count, 1, MAX_COUNT)
-        check_range("steps", self.steps, 1, MAX_STEPS)
+        check_range("steps", self.steps, 1, MOST_STEPS.get(self.sampler, MAX_STEPS))
         check_range("guidance", self.guidance, 0, MAX_GUIDANCE)
         check_range("seed", self.seed, 0, MAX_SEED - (self.count - 1))  # the last one's, too
         if self.sampler not in SAMPLERS:
@@ -323,6 +326,9 @@ class TrainPlan:
         check_range("steps", self.steps, *TRAIN_STEPS)
         check_range("seed", self.seed, 0, MAX_SEED)
         check_range("pictures", len(self.examples), *PICTURES)
+        if self.kind not in TRAINED_KINDS:
+            todo = f"Choose one of {', '.join(TRAINED_KINDS)}; `atelier loras import` takes a speed LoRA in."
+            raise Invalid("kind", f"a LoRA of kind {self.kind} is not learnt from pictures", todo)
         for what, text in (("trigger", self.trigger), ("class word", self.word)):
             if len(text) > MAX_TRIGGER or not text.isprintable():
                 raise Invalid(what, f"it is not one line of at most {MAX_TRIGGER} characters", "Choose a short word.")

@@ -20,7 +20,7 @@ WEIGHTS = (0.0, 4.0)
 SETTINGS = ("seed", "steps", "strength", "size", "weight", "n", "count", "pictures", "guidance", "cfg")
 
 _MARK = re.compile(r"\\[\\()\[\]]|[(\[\]]|:\s*([+-]?(?:\d{1,9}\.?\d{0,9}|\.\d{1,9}))\s*\)|\)")
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 _EXPLICIT = re.compile(r"(?<!\\)\(([^()\[\]:\\]+):\s*(\d{1,9}\.?\d{0,9}|\.\d{1,9})\s*\)")
 _CLOSES = {")": "(", "]": "["}
 
@@ -59,11 +59,12 @@ def parts(prompt: Prompt) -> tuple[tuple[Span, ...], ...]:
         return ((Span(prompt.text),),)
     split: list[list[Span]] = [[]]
     for span in _weighted(prompt.text):
-        first, *rest = _BREAK.split(span.text)
-        for fresh, text in enumerate((first, *rest)):
-            if fresh:
+        texts = _BREAK.split(span.text)
+        for at, text in enumerate(texts):
+            text = text.lstrip() if at else text  # what stands around a BREAK belongs to it
+            if at:
                 split.append([])
-            _join(split[-1], replace(span, text=text))
+            _join(split[-1], replace(span, text=text.rstrip() if at < len(texts) - 1 else text))
     said = [tuple(spans) for spans in split if any(span.text.strip() for span in spans)]
     return tuple(said) or (tuple(split[0]) or (Span(""),),)
 

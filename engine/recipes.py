@@ -42,7 +42,10 @@ COMPANIONS = Path(__file__).parent / "companions"
 # What Pillow raises at a broken picture, and at one too large:
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-A1111_SAMPLERS = {"dpm++": "DPM++ 2M", "euler": "Euler", "euler a": "Euler a", "ddim": "DDIM", "unipc": "UniPC"}
+A1111_SAMPLERS = {
+    "dpm++": "DPM++ 2M", "euler": "Euler", "euler a": "Euler a", "ddim": "DDIM", "unipc": "UniPC", "lcm": "LCM",
+    "euler trailing": "Euler", "ddim trailing": "DDIM",
+}  # fmt: skip
 
 
 class RecipeLora(BaseModel):
@@ -201,6 +204,8 @@ def a1111(recipe: Recipe) -> str:
         "Seed": recipe.seed, "Size": f"{recipe.width}x{recipe.height}", "Model hash": recipe.base_sha256[:10],
         "Model": recipe.base,
     }  # fmt: skip
+    if recipe.sampler.endswith(" trailing"):
+        fields["Schedule type"] = "SGM Uniform"
     if recipe.strength is not None:
         fields["Denoising strength"] = f"{recipe.strength:g}"
     if recipe.loras:

@@ -11,6 +11,7 @@ from bot.commands.controls import given, referred
 from bot.commands.files import check_target, read_file, read_picture, write_file
 from bot.commands.terminal import Terminal
 from bot.intent import NO_NUMBERS, Frame
+from bot.pace import Said, Wished, has_speed, paced, speed_lora
 from bot.sheets import sheet
 from bot.sizes import ASPECTS, cropped, sized
 from bot.uploads import Upload
@@ -45,6 +46,7 @@ class Wish:
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
+    speed: Wished | None = None
     size: tuple[int, int] | str | None = None
     upscale: Literal[1, 4] | None = None
     transparent: bool = False
@@ -173,7 +175,8 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
         if card.family != base.family:
             raise no_variant(card, base, f"it was trained on {card.base}")
         wanted.append((card, weights))
-    return prompt, wanted
+    quick = None if has_speed([card for card, _ in wanted]) else speed_lora(studio.catalog.list(), base)
+    return prompt, [*wanted, (quick, ())] if wish.speed == "fast" and quick else wanted
 
 
 def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
@@ -190,15 +193,17 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
     prompt = _own_spelling(base, prompt, theirs)
     image = read_picture(wish.image) if wish.image else None
     size = sized(_frame(wish, base, image), base)
+    said = Said(wish.speed, wish.steps, wish.guidance, wish.sampler)
+    pace = paced(said, (card for card, ref in zip(cards, refs, strict=True) if ref.weight), base)
     plan = ImagePlan(
         prompt=prompt,
         base=base.name,
         seed=wish.seed,
         width=size.width,
         height=size.height,
-        steps=base.defaults.steps if wish.steps is None else wish.steps,
-        guidance=base.defaults.guidance if wish.guidance is None else wish.guidance,
-        sampler=wish.sampler or base.defaults.sampler,
+        steps=pace.steps,
+        guidance=pace.guidance,
+        sampler=pace.sampler,
         stack=LoraStack(refs),
         negative=wish.negative,
         count=wish.n,
@@ -213,7 +218,8 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         embeddings=spoken,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
-    return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, theirs))
+    noted = (*pace.notes, *(note for note in (size.note, left_out) if note))
+    return plan, (*noted, *_unknown_words(base, prompt, theirs))
 
 
 def _controls(studio: Studio, wish: Wish, base: Base) -> tuple[Control, ...]:

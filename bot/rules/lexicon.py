@@ -120,7 +120,7 @@ class Lexicon:
     @cached_property
     def subjects(self) -> str:
         """A pattern for whom or what a LoRA draws, as ours: 'Inky', 'our teapot', 'our mascot Inky'."""
-        cards = [card for card in self.cards if card.kind not in ("style", "quality")]
+        cards = [card for card in self.cards if card.kind not in ("style", "quality", "speed")]
         names = any_of([name for card in cards for name in spoken(card) if not self.is_noun(name)])
         own = any_of([*(card.word for card in cards if card.word), *(name for card in cards for name in spoken(card))])
         roles = any_of(words("character", "marks"))

@@ -1,5 +1,7 @@
 """The numbers in a sentence: how many, how large, which seed, how strong."""
 
+from typing import Literal
+
 from bot.intent import Frame
 from bot.prompts import load, words
 from bot.rules.text import NUMBER, Text, any_of, number, with_plurals
@@ -133,6 +135,73 @@ def take_steps(text: Text) -> int | None:
     return int(match[1]) if match else None
 
 
+KARRAS = r"(?:\s+(?:karras|exponential|sgm[ _]uniform|beta))?"
+SAMPLER = (  # those that stand for nothing else; plain "euler" is a person, too
+    rf"(?:dpm\+\+(?:[ _]?(?:2m|3m|2s|sde)(?:[ _]?sde)?(?:[ _]?a)?)?|dpmpp(?:[_ ]\w+)?|uni-?pc|ddim(?:[ -]trailing)?|"
+    rf"euler[ _-]?(?:a|ancestral|trailing)(?!\w)|lcm){KARRAS}"
+)
+
+
+def take_sampler(text: Text) -> str | None:
+    """'With DPM++ 2M', 'sampler: UniPC', 'the euler sampler': as it was named."""
+    lead = r"(?:,?\s*\b(?:and|but)\s+)?(?:\b(?:with|using|use|by|via|in|on)\s+)?(?:\bthe\s+)?"
+    other = rf"(?:{SAMPLER}|euler|heun|[\w+]+)"
+    forms = (
+        rf"{lead}(?<![\w-])({SAMPLER}|euler|heun)\s+sampler\b",
+        rf"{lead}(?<![\w-])sampler\s*(?:[:=]|is\b|to\b)\s*({other})(?![\w+])",
+        rf"{lead}(?<![\w-])sampler\s+({SAMPLER}|euler|heun)(?![\w+])",
+        rf"(?:,?\s*\b(?:and|but)\s+)?\b(?:with|using|use|via)\s+(?:the\s+)?({SAMPLER})(?![\w+])",
+    )
+    return next((match[1] for form in forms if (match := text.take(form))), None)
+
+
+def take_guidance(text: Text) -> float | None:
+    """'Guidance 5', 'cfg scale of 7', 'cfg 3.5'."""
+    match = text.take(
+        r"(?:,?\s*\b(?:and|with|at|a|use|using)\s+){0,4}\b(?:guidance|cfg)(?:\s+scale)?\s*(?:of|is|to|[:=])?\s*"
+        r"(\d++(?:\.\d++)?+)(?![\w.])"
+    )
+    return float(match[1]) if match else None
+
+
+QUICK = r"(?:quick|fast|rapid|speedy|rough)"
+AT_END = r"(?=\s*(?:$|[,.;!?]|\bplease\b|\bpls\b))"
+FAST = (  # 'a fast car' and 'a quick brown fox' are things to draw
+    r"(?:\b(?:in|at|with|use|on)\s+)?(?:--speed\s+fast|(?:(?:the|a)\s+)?fast\s+(?:mode|speed|setting)|"
+    r"speed\s*[:=]?\s*fast)\b",
+    r"(?:,?\s*\b(?:and|but)\s+)?\b(?:make|do)\s+(?:it|this|that)\s+(?:quick|fast|faster|quicker|quickly)" + AT_END,
+    r"(?:,\s*)?\b(?:(?:and\s+)?be\s+quick|(?:as\s+)?(?:quick(?:ly)?|fast)\s+as\s+(?:you\s+can|possible)|real\s+quick|"
+    r"quickly|in a hurry|asap|faster|quicker)\b",
+    rf"(?:^|,\s*)(?:{QUICK})" + AT_END,
+    r"(?<=\w)\s+fast(?=\s*(?:$|[.!?]|\bplease\b))",
+)
+BEST = (
+    r"(?:,?\s*\b(?:and|but|now)\s+)?(?:\b(?:in|at|with|for|use)\s+)?(?:\b(?:the|its|your)\s+)?"
+    r"(?:--speed\s+best|speed\s*[:=]?\s*best|"
+    r"(?:best|highest|top|maximum|max|final|full)[ -]quality)\b(?:\s+(?:mode|setting|version))?(?:\s+of(?=\s))?",
+    r"(?:,?\s*\b(?:and|but)\s+)?\btake your time\b",
+    r"(?:,?\s*\b(?:and|but)\s+)?\bas (?:good|well) as you can\b",
+)
+
+
+def take_speed(text: Text) -> Literal["fast", "best"] | None:
+    """'A quick draft of', 'fast, please', 'in best quality'. Of 'a quick sketch' the sketch stays."""
+    if any(text.take(form) for form in BEST):
+        return "best"
+    nouns = any_of(with_plurals(words("chat", "picture_nouns")))
+    drafts = r"(?:drafts?|previews?|try|go|look|mock-?ups?|tests?|thumbnails?|ones?)"
+    some = r"(?:(?:just|only)\s+)?"
+    if text.take(rf"\b{some}{QUICK}\s+(?:and\s+(?:dirty|rough)\s+)?{drafts}\b(?!\s+\w+(?:er|ing)\b)", " picture "):
+        return "fast"
+    called = rf"(?:\b(?:as|just|only)\s+)+an?\s+(?:{QUICK}\s+)?draft\b"
+    if text.take(rf"{called}|\bdraft(?=\s+(?:of|picture|version|image)\b)"):
+        text.take(r"\ban?\s+(?=of\b)", " a picture ")
+        return "fast"
+    if text.take(rf"\b{QUICK}\s+(?:(?:little|simple|rough)\s+)?(?={nouns})"):
+        return "fast"
+    return "fast" if any(text.take(form) for form in FAST) else None
+
+
 def take_strength(text: Text) -> float | None:
     """How far an attached picture may change."""
     pattern = (
@@ -195,10 +264,11 @@ def take_count(text: Text, subjects: str) -> int | None:
 
 
 def take_frame(text: Text, subjects: str) -> Frame:
+    sampler, guidance, speed = take_sampler(text), take_guidance(text), take_speed(text)
     seed, (width, height) = take_seed(text), take_size(text)
     transparent, upscale, ratio = take_transparent(text), take_file(text), take_ratio(text)
     steps, count, shape = take_steps(text), take_count(text, subjects), take_shape(text) or take_asset_shape(text)
     return Frame.model_validate(
         {"count": count, "width": width, "height": height, "shape": shape, "seed": seed, "steps": steps, "ratio": ratio}
-        | {"upscale": upscale, "transparent": transparent}
+        | {"upscale": upscale, "transparent": transparent, "speed": speed, "guidance": guidance, "sampler": sampler}
     )

@@ -21,6 +21,7 @@ SAID_WEIGHT = (
     rf"of)?|[:=@(])\s*({FRACTION})(?![\w.])\)?|\s+(-?\d*\.\d+)(?![\w.]))?"
 )
 BESIDE = frozenset(words("style", "no_names"))  # what may stand beside "LoRA" and is not its name
+HIDDEN = re.compile(r"\x00(\d+)\x00")  # stands for a name that is a place where it stands
 LEADING_WEIGHT = rf"(?:\b(?:at|with)?\s*({FRACTION}|half|full)(?:\s+(?:strength|weight))?(?:\s+of)?\s+)?"
 
 
@@ -41,8 +42,10 @@ def read_mentions(text: Text, lexicon: Lexicon) -> Mentions:
     """Takes tags, styles and unwanted LoRAs out of `text`; a subject's name stays, as it is part of what is drawn."""
     wished = _tags(text)
     without = _unwanted(text, lexicon)
+    text.rest, places = _without_places(text.rest, lexicon)
     wished |= _named(text, lexicon)
     wished |= _unknown(text, lexicon)
+    text.rest = HIDDEN.sub(lambda mark: places[int(mark[1])], text.rest)
     brand = bool(text.take(_glued(any_of(_brand_looks()), optional_noun=False)))
     _weight_apart(text, wished)
     known = {card.name: card for card in lexicon.cards}
@@ -134,7 +137,11 @@ def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
     said = [(name, card) for card in lexicon.cards for name in (*spoken(card), *_the_only(card, lexicon))]
     found: dict[str, float | None] = {}
     for name, card in sorted(said, key=lambda pair: -len(pair[0])):
-        if card.kind in ("style", "quality"):
+        if card.kind == "speed":
+            match = text.take(_quickened(name, lexicon) + SAID_WEIGHT)
+            if match:
+                found.setdefault(card.name, _weight(match))
+        elif card.kind in ("style", "quality"):
             match = text.take(_glued(any_of([name])) + SAID_WEIGHT)
             if match:
                 found.setdefault(card.name, _weight(match))
@@ -142,6 +149,39 @@ def _named(text: Text, lexicon: Lexicon) -> dict[str, float | None]:
             found[card.name] = _weight(match)
             _drop_weight(text, name, lexicon)
     return found
+
+
+def _quickened(name: str, lexicon: Lexicon) -> str:
+    """A speed LoRA's name: 'with lcm', 'the lightning LoRA'; one that is a noun of the base only as the LoRA."""
+    lead = r"(?:,?\s*\b(?:and|but|plus)\s+)?\b(?:with|using|use|apply|via|by)\s+(?:(?:the|our|my)\s+)?"
+    lora = rf"(?:{lead}|\bthe\s+)?{any_of([name])}\s+(?:lora|adapter)\b"
+    return lora if lexicon.is_noun(name) else rf"(?:{lora}|{lead}{any_of([name])})"
+
+
+def _without_places(said: str, lexicon: Lexicon) -> tuple[str, list[str]]:
+    """'In a dark forest' is a place, though a style is named forest; 'in the forest style' and 'forest 0.6' are not.
+
+    The places are marked in what is said, and returned in the order of their marks.
+    """
+    places = {*words("places", "plain"), *lexicon.backgrounds}
+    names = {name for card in lexicon.cards if card.kind in ("style", "quality") for name in spoken(card)}
+    called = any_of(name for name in names if name.lower() in places)
+    style = rf"[-\s]+{any_of(words('style', 'nouns'))}"
+    at = (
+        r"\b(?:in|at|inside|into|through|across|from|near|behind|by|on|of|over|under)\s+(?:an?|the|some)\s+"
+        r"(?:(?!style\b|look\b)[\w-]+\s+){0,2}?|\b(?:at|until|after|before|around)\s+"
+    )
+    means_style = rf"{style}|\s+and\s+[\w-]+{style}|\s*(?:at\s+|weight\s+|[:=@(]\s*)?(?:\d*\.\d|\d+\s?%)"
+    ground = r"(?=\s+(?:background|backdrop|scene|floor|path)\b)"
+    either = rf"(?P<before>{at})(?P<name>{called})(?!{means_style})|(?P<ground>{called}){ground}"
+
+    found: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        found.append(match["name"] or match["ground"])
+        return f"{match['before'] or ''}\x00{len(found) - 1}\x00"
+
+    return compiled(either).sub(hide, said), found
 
 
 def _the_only(card: LoraCard, lexicon: Lexicon) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ def take_style(text: Text, lexicon: Lexicon) -> str:
 
 def take_place(text: Text, lexicon: Lexicon) -> str:
     """'teal background', 'on a podium', 'at the beach', and both of two; '' if none is said that the base knows."""
+    if patterned := _take_pattern(text, lexicon):
+        return patterned
     first, second = _take_base_place(text, lexicon), _take_base_place(text, lexicon)
     together = f"{first}{' ' if re.match(ON, second) else ', '}{second}" if first and second else first
     found = [place for place in (together, _take_background(text, lexicon)) if place]
@@ -74,6 +76,29 @@ def _take_background(text: Text, lexicon: Lexicon) -> str:
             said = compiled(r"^(?:an?|the)\s+").sub("", tidy(match[1]))
             return f"{_canonical_words(said, lexicon)} background"
     return ""
+
+
+def _take_pattern(text: Text, lexicon: Lexicon) -> str:
+    """'On a red background with polka dots': a pattern of the ground, and no thing to draw."""
+    colour = rf"(?P<colour>{lexicon.colours})"
+    pattern = rf"(?:with|of|in)\s+(?:(?P<other>{lexicon.colours})\s+)?(?P<what>(?:polka[\s-])?dots|stripes)"
+    ground = rf"(?:{colour}\s+)?{GROUND}"
+    form = (
+        rf"(?:,?\s*\b(?:and|but)\s+)?(?:\b{ON}\s+)?(?:\b(?:an?|the)\s+)?(?:{ground}\s+{pattern}|"
+        rf"(?<=\bon\s)(?:{colour.replace('?P<colour>', '?P<bare>')})\s+"
+        rf"{pattern.replace('other', 'other2').replace('what', 'what2')}){END}"
+    )
+    if not (match := text.take(form)):
+        return ""
+    colour, other, what = (
+        match[a] or match[b] or "" for a, b in (("colour", "bare"), ("other", "other2"), ("what", "what2"))
+    )
+    colour = lexicon.canonical(colour) if colour else ""
+    if other:
+        return f"{colour} background with {lexicon.canonical(other)} {what.lower()}".strip()
+    return " ".join(
+        part for part in ("striped" if what.lower() == "stripes" else "dotted", colour, "background") if part
+    )
 
 
 def _take_base_place(text: Text, lexicon: Lexicon) -> str:
@@ -234,7 +259,7 @@ def _owned(subject: str, lexicon: Lexicon) -> str:
         [
             said
             for card in lexicon.cards
-            if card.kind not in ("style", "quality")
+            if card.kind not in ("style", "quality", "speed")
             for said in (card.name, card.title, *card.aliases)
         ]
     )

@@ -9,6 +9,7 @@ from engine.plans import Kind
 
 KIND_WORDS: tuple[tuple[Kind, str], ...] = (
     ("style", r"style|look|aesthetic|branding|brand|house style|illustration style|art style|palette|design language"),
+    ("speed", r"speed|few[- ]steps?|turbo|lcm"),
     ("quality", r"quality|sharpness"),
     ("character", r"character|mascot|person|hero|heroine|figure|npc|avatar|face|protagonist|villain"),
     ("product", r"product|products|item|goods|bottle|packaging|merch|merchandise"),

@@ -26,7 +26,7 @@ async def test_a_picture_comes_with_its_stack_and_why(talk: Talk) -> None:
 
 
 async def test_a_brand_asset_says_our_brand(talk: Talk) -> None:
-    reply = await talk.say("an Instagram post with a rose")
+    reply = await talk.say("an on-brand Instagram post with a rose")
     assert "terracotta 0.8: our brand; crisp 0.5: quality." in reply.text
 
 
@@ -67,7 +67,7 @@ async def test_a_question_of_ours_is_answered_in_the_next_message(talk: Talk) ->
     assert (await talk.say("our mascot in the snow")).text == "Which one: Bolt or Inky?"
     await talk.say("Inky please")
     assert talk.picture.prompt == "nkyx octopus in the snow"
-    await talk.say("a poster for the summer sale")
+    await talk.say("an on-brand poster for the summer sale")
     await talk.say("an umbrella")
     assert talk.picture.prompt == "trrk style crsp an umbrella"
 
@@ -115,10 +115,10 @@ async def test_people_and_photographs_are_named_as_what_is_not_drawn(talk: Talk)
 
 
 async def test_each_lora_is_answered_for_when_asked_why(talk: Talk) -> None:
-    await talk.say("a banner with Inky")
+    await talk.say("an on-brand banner with Inky")
     reply = await talk.say("why did you use those?")
     assert reply.text == (
-        "terracotta 0.8: it is our brand's style, which a brand asset gets. inky 1: it is the character you named. "
+        "terracotta 0.8: it is our brand's style, and you named the brand. inky 1: it is the character you named. "
         "crisp 0.5: it is added to every picture for clean edges; say “without crisp” to leave it out."
     )
     await talk.say("our mug in midnight")

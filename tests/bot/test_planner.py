@@ -59,7 +59,8 @@ def test_equal_requests_make_equal_plans_and_change_nothing(shelf: Shelf) -> Non
     [
         ("a red mug", {"crisp": 0.5}),
         ("a red mug without crisp", {}),
-        ("a poster with a fox", {"terracotta": 0.8, "crisp": 0.5}),
+        ("a poster with a fox", {"crisp": 0.5}),
+        ("a poster with a fox for our campaign", {"terracotta": 0.8, "crisp": 0.5}),
         ("Inky waving", {"inky": 1.0, "crisp": 0.5}),
         ("our mug in midnight", {"midnight": 0.8, "fold-mug": 1.0, "crisp": 0.5}),
         ("Bolt and Inky at the beach, terracotta 0.6", {"terracotta": 0.6, "inky": 1.0, "bolt": 1.0, "crisp": 0.5}),

@@ -52,7 +52,7 @@ def test_a_hint_in_chat_names_no_option_and_no_command(error: AtelierError, said
 @pytest.mark.parametrize(
     ("text", "stack"),
     [
-        ("a banner with a rose", "coral 0.8: our brand"),
+        ("a banner with a rose for our campaign", "coral 0.8: our brand"),
         ("a banner with a rose in our brand colours", "coral 0.8: our summer brand"),
         ("a banner with a rose, in the colours of our brand", "coral 0.8: our summer brand"),
         ("an instagram post with a rose in coral", "coral 0.8: our summer brand"),

@@ -1,5 +1,6 @@
 """Emphasis and BREAK as people write them: what a prompt with marks comes to."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -139,3 +140,31 @@ def test_weights_are_put_to_their_words_and_to_no_others() -> None:
     said = (Span("red", 1.3), Span("Big fox", 0.5), Span("nowhere", 2))
     assert marked("bored, a red big  fox, red", said) == "bored, a (red:1.3) (big  fox:0.5), red"
     assert marked("a (red:1.3) mug", (Span("red", 1.2),)) == "a (red:1.3) mug"
+
+
+def test_a_break_is_looked_for_in_five_characters_at_each_place() -> None:
+    """No match spans the space around it, so that 4,000 spaces are looked at once each and not 4,000 times."""
+    from engine import prompts
+
+    pattern: re.Pattern[str] = vars(prompts)["_BREAK"]
+    assert not set("*+{") & set(pattern.pattern)
+    assert [match.span() for match in pattern.finditer(" " * 4000 + "BREAK" + " " * 4000)] == [(4000, 4005)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a BREAK b",
+        "a  BREAK\n\nb  ",
+        "BREAK a",
+        "a BREAK",
+        "a BREAK BREAK b",
+        "BREAKFAST BREAK (b  BREAK c:1.2) d",
+        "  ",
+    ],
+)
+def test_the_space_around_a_break_belongs_to_it(text: str) -> None:
+    """As when it was one pattern: \\s*BREAK\\s*."""
+    plainly = re.split(r"\s*\bBREAK\b\s*", text.replace("(", "").replace(":1.2)", ""))
+    found = ["".join(span.text for span in spans) for spans in parts(Prompt(text, MARKED))]
+    assert found == ([part for part in plainly if part.strip()] or [plainly[0]])

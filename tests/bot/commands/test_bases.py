@@ -1,5 +1,6 @@
 """atelier bases: list, add, get, use, check; and what is made with weights that may not be sold."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from bot.commands.bases import report_lines
 from bot.policy import Licensed, check_brand
 from engine import bases
+from engine.catalog import LoraCard
 from engine.errors import NotForBrands
 from engine.jobs import Drawn
-from engine.plans import Example, ImagePlan, LoraRef, LoraStack, TrainPlan
+from engine.plans import TRAINED_KINDS, Example, ImagePlan, Kind, LoraRef, LoraStack, TrainPlan
 from tests.bot.commands.conftest import Said, png
 from tests.checkpoints import pipeline
 from tests.fakes.executor import FakeExecutor
@@ -228,25 +231,73 @@ def test_an_admins_word_allows_it_and_the_recipe_says_so(atelier: Atelier, unsol
     assert (recipe["licences"]["base"], recipe["commercial"]) == ("cc-by-nc-4.0", False)
 
 
-@pytest.mark.parametrize(
-    ("kind", "refused"), [("product", True), ("character", True), ("style", True), ("subject", False)]
-)
-async def test_training_a_brand_on_them_is_brand_work(unsold: Path, kind: str, refused: bool) -> None:
+@pytest.mark.parametrize("kind", TRAINED_KINDS)
+def test_training_on_them_is_brand_work_by_whatever_name(unsold: Path, kind: Kind) -> None:
     base = bases.find("paper", unsold)
     examples = tuple(Example(f"{k}", png(8, k), "zq") for k in range(4))
-    plan = TrainPlan("n", kind, "zq", "paper", examples, 1, 1)  # type: ignore[arg-type]
-    if refused:
-        with pytest.raises(NotForBrands, match="cc-by-nc"):
-            check_brand(plan, base)
+    with pytest.raises(NotForBrands, match="cc-by-nc"):
+        check_brand(TrainPlan("n", kind, "zq", "paper", examples, 1, 1), base, ())
+
+
+def card(name: str, kind: Kind, **said: Any) -> LoraCard:
+    facts = {"title": name, "trigger": "", "base": "paper", "family": "sd", "rank": 4, "alpha": 4.0}
+    speed = {"speed": {"steps": 4, "sampler": "lcm"}} if kind == "speed" else {}
+    where = {"folder": Path(name), "shipped": False, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+    return LoraCard.model_validate({"name": name, "kind": kind} | facts | where | speed | said)
+
+
+def drawn_with(*cards: LoraCard, role: Kind = "quality") -> ImagePlan:
+    """`role` is what the request calls them all, which a person or an edited recipe may choose."""
+    refs = tuple(LoraRef(card.name, card.sha256, 1.0, role) for card in cards)
+    return ImagePlan("a mug", "paper", 1, 64, 64, 3, 4.0, "ddim", LoraStack(refs))
+
+
+@pytest.mark.parametrize(
+    ("lora", "is_brand"),
+    [
+        (card("hero", "character"), True),
+        (card("vase", "subject", trigger="vsx"), True),  # a product by another name
+        (card("gloss", "quality", trigger="glx"), True),  # calls something
+        (card("ours", "quality", pictures=12), True),  # learnt from somebody's pictures
+        (card("sharp", "quality"), False),
+        (card("lcm", "speed"), False),
+    ],
+)
+def test_what_a_lora_is_decides_and_not_what_the_request_calls_it(unsold: Path, lora: LoraCard, is_brand: bool) -> None:
+    base = bases.find("paper", unsold)
+    if is_brand:
+        with pytest.raises(NotForBrands, match=lora.name):
+            check_brand(drawn_with(lora), base, [lora])
     else:
-        check_brand(plan, base)
+        check_brand(drawn_with(lora), base, [lora])
+
+
+def test_one_file_under_two_names_is_all_that_either_says(unsold: Path) -> None:
+    hero = card("hero", "character")
+    again = hero.model_copy(update={"name": "sharp", "kind": "quality"})
+    for cards in ([hero, again], [again, hero], []):
+        with pytest.raises(NotForBrands):
+            check_brand(drawn_with(again), bases.find("paper", unsold), cards)
+
+
+def test_a_brands_lora_beside_one_that_may_not_be_sold_is_refused_too(home: Path) -> None:
+    base = bases.find("paper", home)
+    ours, theirs = (
+        card("hero", "character", commercial=True, licence="CC0-1.0"),
+        card("look", "style", licence="cc-by-nc-4.0"),
+    )
+    unknown = card("found", "style")
+    with pytest.raises(NotForBrands, match="“look” is not licensed for commercial use"):
+        check_brand(drawn_with(ours, theirs), base, [ours, theirs])
+    check_brand(drawn_with(theirs), base, [theirs])  # of one's own
+    check_brand(drawn_with(ours, unknown), base, [ours, unknown])  # nobody said: the recipe alone says so
 
 
 async def test_the_guard_passes_everything_else_on(home: Path, tmp_path: Path) -> None:
     from engine.catalog import Catalog
 
     inner = FakeExecutor(Catalog(tmp_path / "none", tmp_path / "own"), home)
-    guard = Licensed(inner, lambda name: bases.find(name, home), False)
+    guard = Licensed(inner, lambda name: bases.find(name, home), tuple, False)
     plan = ImagePlan("a mug", "paper", 1, 64, 64, 3, 4.0, "ddim", LoraStack())
     events = [event async for event in guard.run(plan)]
     assert isinstance(events[-1], Drawn)
