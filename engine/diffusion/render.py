@@ -80,7 +80,8 @@ def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Gene
         seen = sampler.seen(x.expand(len(cond.tokens), -1, -1, -1), t)
         out = family.predict(parts, model, seen.to(resident.dtype), t, cond, brush.guidance).float()
         if len(out) == 2:
-            out = family.guided(*out.chunk(2), brush.guidance)
+            without, with_prompt = out.chunk(2)
+            out = family.guided(without, with_prompt, brush.guidance)
         x, clean = sampler.step(out, t, x)
         x = _kept(sampler, brush.canvas, x, noise, i)
         yield Stroke(i + 1, len(sampler.timesteps), x, clean)

@@ -9,8 +9,8 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,8 +37,8 @@ class Parts:
     """What a base is made of, on the CPU as loaded. `scheduler` is the base's own scheduler configuration.
 
     `denoiser` is the network that draws, a UNet or a transformer, `vae` an autoencoder: Any, as diffusers types them
-    in part. `processor` prepares pictures for a text encoder that sees them; `distilled` is a base that was trained to
-    draw without guidance.
+    in part. `processor` prepares pictures for a text encoder that sees them; `index` is what the base says of itself
+    as a whole (diffusers' model_index.json), empty where it does not.
     """
 
     denoiser: Any
@@ -47,7 +47,7 @@ class Parts:
     encoders: tuple[nn.Module, ...]
     scheduler: dict[str, Any]
     processor: Any = None
-    distilled: bool = False
+    index: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Conditioning:
 class Family(ABC):
     """One file of this folder is one: a module whose `FAMILY` is an instance of a subclass."""
 
-    preview: Preview  # for bases that bring none of their own
+    preview: Preview | None = None  # for bases that bring none of their own; None: it is fitted to the autoencoder
     samplers: tuple[str, ...] = SAMPLERS
     sees: bool = False  # whether its text encoder reads the reference pictures along with the prompt
 
@@ -149,6 +149,12 @@ def part(cls: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
     return found.eval().requires_grad_(False)
 
 
+def config(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a base; empty if it is not there."""
+    path = folder / name
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
 def common_parts(
     folder: Path, dtype: torch.dtype, encoders: tuple[nn.Module, ...], tokenizers: tuple[str, ...]
 ) -> Parts:
@@ -159,7 +165,7 @@ def common_parts(
         part(AutoencoderKL, folder, "vae", torch.float32),
         tuple(read(folder / name, local_files_only=True) for name in tokenizers),
         encoders,
-        json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
+        config(folder, "scheduler/scheduler_config.json"),
     )
 
 
