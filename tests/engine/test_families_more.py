@@ -1,6 +1,7 @@
 """FLUX.2-klein, Qwen-Image, Qwen-Image-Edit and Z-Image: our pictures beside those of diffusers' own pipelines."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -401,6 +402,25 @@ def test_a_lora_changes_the_picture_as_in_diffusers_and_comes_out_bit_for_bit(
     pipe = pipeline(resident)
     pipe.load_lora_weights(tmp_path, weight_name="one.safetensors")
     assert apart(as_theirs(resident, changed), theirs(pipe, "a cat", "", 2.0, [], "latent")) < SAME
+
+
+def test_what_a_network_is_given_lies_where_its_latents_lie(resident: Resident) -> None:
+    """The scheduler gives times on the CPU, and so would be numbers that a family makes up."""
+    family, parts = resident.family, resident.parts
+    (cond,) = resident.texts([Prompt("a cat")])
+    x = torch.zeros(resident.latent_shape(WIDTH, HEIGHT), device="meta")
+    given: list[Any] = []
+
+    class Stub(torch.nn.Module):
+        def forward(self, *some: Any, **named: Any) -> Any:
+            given.extend((*some, *named.values()))
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        family.predict(parts, Stub(), x, torch.tensor(500.0), replace(cond, tokens=cond.tokens.to("meta")), 1.0)
+    tensors = [one for some in given for one in (some if isinstance(some, list) else [some]) if torch.is_tensor(one)]
+    assert len(tensors) >= 3
+    assert {one.device.type for one in tensors} == {"meta"}
 
 
 def test_a_lora_of_another_family_is_refused(residents: dict[str, Resident]) -> None:

@@ -64,12 +64,12 @@ class Flux2Klein(Family):
             why = "this base was distilled to draw without it, in few steps"
             raise Invalid("guidance", why, "Leave it out, or set it to 1.")
         n, _, height, width = x.shape
-        shown = [x, *(one.to(x.dtype).expand(n, -1, -1, -1) for one in cond.references)]
+        shown = [x, *(one.to(x).expand(n, -1, -1, -1) for one in cond.references)]
         places = [_places(i * APART, one.shape[2], one.shape[3]) for i, one in enumerate(shown)]
         out = net(
             hidden_states=torch.cat([one.flatten(2).transpose(1, 2) for one in shown], dim=1),
             encoder_hidden_states=cond.tokens,
-            timestep=t.expand(n).to(x.dtype) / 1000,
+            timestep=t.expand(n).to(x) / 1000,
             img_ids=torch.cat(places).to(x.device),
             txt_ids=torch.cartesian_prod(*[torch.arange(1)] * 3, torch.arange(cond.tokens.shape[1])).to(x.device),
         ).sample

@@ -100,13 +100,13 @@ class QwenImage(Family):
     ) -> Tensor:
         del parts, guidance  # this network reads none
         n, _, height, width = x.shape
-        shown = [x, *(one.to(x.dtype).expand(n, -1, -1, -1) for one in cond.references)]
+        shown = [x, *(one.to(x).expand(n, -1, -1, -1) for one in cond.references)]
         tokens = [packed(one) for one in shown]
         out = net(
             hidden_states=torch.cat(tokens, dim=1),
             encoder_hidden_states=cond.tokens,
             encoder_hidden_states_mask=cond.mask,
-            timestep=t.expand(n).to(x.dtype) / 1000,
+            timestep=t.expand(n).to(x) / 1000,
             img_shapes=[[(1, one.shape[2] // 2, one.shape[3] // 2) for one in shown]] * n,
         ).sample
         return unpacked(out[:, : tokens[0].shape[1]], height, width)

@@ -49,7 +49,7 @@ class ZImage(Family):
     ) -> Tensor:
         del parts, guidance  # this network reads none
         texts = list(cond.tokens) if cond.mask is None else [c[m] for c, m in zip(cond.tokens, cond.mask, strict=True)]
-        out = net(list(x.unsqueeze(2)), (1000 - t.float().expand(len(x))) / 1000, texts).sample
+        out = net(list(x.unsqueeze(2)), (1000 - t.to(x.device, torch.float32).expand(len(x))) / 1000, texts).sample
         return -torch.stack(out).squeeze(2)
 
     def contrasts(self, guidance: float) -> bool:
