@@ -31,7 +31,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Brush:
-    """How one picture is drawn; see `engine.plans.ImagePlan`."""
+    """How one picture is drawn; see `engine.plans.ImagePlan`. `references`: pictures (1, 3, h, w) in [-1, 1]."""
 
     prompt: str
     negative: str
@@ -43,6 +43,7 @@ class Brush:
     sampler: str
     canvas: Canvas | None = None
     syntax: int = LITERAL
+    references: tuple[Tensor, ...] = ()
 
     @classmethod
     def plain(cls, base: Base, prompt: str, seed: int) -> "Brush":
@@ -65,7 +66,7 @@ class Stroke:
 def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Generator[Stroke]:
     """Yield one Stroke a step; the last one's `latents` are the finished picture's.
 
-    Classifier-free guidance: v = v₋ + g (v₊ − v₋) (Ho & Salimans 2022, arXiv:2207.12598); g ≤ 1 needs no negative pass.
+    Where the family `contrasts`, each step asks the network twice: without the prompt and with it.
     """
     family, parts = resident.family, resident.parts
     model: nn.Module = net or parts.denoiser
@@ -80,7 +81,7 @@ def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Gene
         out = family.predict(parts, model, seen.to(resident.dtype), t.to(x.device), cond, brush.guidance).float()
         if len(out) == 2:
             without, with_prompt = out.chunk(2)
-            out = without + brush.guidance * (with_prompt - without)
+            out = family.guided(without, with_prompt, brush.guidance)
         x, clean = sampler.step(out, t, x)
         x = _kept(sampler, brush.canvas, x, noise, i)
         yield Stroke(i + 1, len(sampler.timesteps), x, clean)
@@ -112,9 +113,11 @@ def as_pixels(image: Image.Image) -> Tensor:
 
 
 def _conditions(resident: Resident, brush: Brush) -> Conditioning:
-    contrasts = resident.family.contrasts(brush.guidance)
-    texts = (brush.negative, brush.prompt) if contrasts else (brush.prompt,)
-    return stacked(resident.texts([Prompt(text, brush.syntax) for text in texts]))
+    family, parts = resident.family, resident.parts
+    texts = (brush.negative, brush.prompt) if family.contrasts(brush.guidance) else (brush.prompt,)
+    references = [picture.to(resident.device) for picture in brush.references]
+    cond = stacked(resident.texts([Prompt(text, brush.syntax) for text in texts], references))
+    return family.refer(parts, cond, references) if references else cond
 
 
 def _kept(sampler: Sampler, canvas: Canvas | None, x: Tensor, noise: Tensor, step: int) -> Tensor:

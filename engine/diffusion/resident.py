@@ -48,8 +48,13 @@ class Resident:
         self.device = device
 
     @torch.inference_mode()
-    def texts(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
-        """Each prompt's conditioning, all of one length, whatever the prompts' lengths are: nothing is cut."""
+    def texts(self, prompts: Sequence[Prompt], references: Sequence[Tensor] = ()) -> list[Conditioning]:
+        """Each prompt's conditioning, in as many pieces as the longest takes where its family reads in pieces.
+
+        Nothing is cut. `references` (1, 3, h, w) in [-1, 1] are for families whose text encoder sees them.
+        """
+        if references and self.family.sees:
+            return [self.family.encode_seen(self.parts, prompt, references) for prompt in prompts]
         first = [self._text(prompt, 1) for prompt in prompts]
         chunks = max(self.family.chunks(self.parts, cond) for cond in first)
         return [self._text(prompt, chunks) for prompt in prompts]

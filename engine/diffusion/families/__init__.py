@@ -9,8 +9,8 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -36,7 +37,8 @@ class Parts:
     """What a base is made of, on the CPU as loaded. `scheduler` is the base's own scheduler configuration.
 
     `denoiser` is the network that draws, a UNet or a transformer, `vae` an autoencoder: Any, as diffusers types them
-    in part.
+    in part. `processor` prepares pictures for a text encoder that sees them; `index` is what the base says of itself
+    as a whole (diffusers' model_index.json), empty where it does not.
     """
 
     denoiser: Any
@@ -44,22 +46,31 @@ class Parts:
     tokenizers: tuple[Any, ...]
     encoders: tuple[nn.Module, ...]
     scheduler: dict[str, Any]
+    processor: Any = None
+    index: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the denoiser reads of a text: `tokens` (1, length, d) and, where the family has one, `pooled` (1, p)."""
+    """What the denoiser reads of a text: `tokens` (n, length, d) and, where the family has one, `pooled` (n, p).
+
+    `mask` (n, length) is False where a token only fills a shorter text up; None: there is none such. `references` are
+    the latents (1, c, h, w) of pictures to look at, the same for all n.
+    """
 
     tokens: Tensor
     pooled: Tensor | None = None
+    mask: Tensor | None = None
+    references: tuple[Tensor, ...] = ()
 
 
 class Family(ABC):
     """One file of this folder is one: a module whose `FAMILY` is an instance of a subclass."""
 
-    preview: Preview  # for bases that bring none of their own
+    preview: Preview | None = None  # for bases that bring none of their own; None: it is fitted to the autoencoder
     samplers: tuple[str, ...] = SAMPLERS
     voices: tuple[str, ...] = ("text_encoder", "text_encoder_2")  # what LoRAs call its text encoders
+    sees: bool = False  # whether its text encoder reads the reference pictures along with the prompt
 
     @abstractmethod
     def load(self, folder: Path, dtype: torch.dtype) -> Parts: ...
@@ -77,12 +88,28 @@ class Family(ABC):
         `net` is the denoiser, or a copy that is being trained. `guidance` is for families whose network reads it.
         """
 
+    def encode_seen(self, parts: Parts, prompt: Prompt, references: Sequence[Tensor]) -> Conditioning:  # noqa: ARG002
+        """The conditioning of a prompt about pictures, each (1, 3, h, w) in [-1, 1]; asked of families that `sees`."""
+        return self.encode(parts, prompt, 1)
+
+    def refer(self, parts: Parts, cond: Conditioning, references: Sequence[Tensor]) -> Conditioning:  # noqa: ARG002
+        """`cond` for a denoiser that looks at these pictures too, each (1, 3, h, w) in [-1, 1]; `Invalid` if it cannot.
+
+        An instruction to edit is a prompt with one reference: the picture to be edited.
+        """
+        todo = "Draw over the picture instead, or take a base that reads them, such as FLUX.2-klein or Qwen-Image-Edit."
+        raise Invalid("reference", "this base takes no reference pictures", todo)
+
     def chunks(self, parts: Parts, cond: Conditioning) -> int:  # noqa: ARG002 - for families that read in pieces
         return 1
 
     def contrasts(self, guidance: float) -> bool:
         """Whether that guidance takes a second pass without the prompt."""
         return guidance > 1
+
+    def guided(self, without: Tensor, with_prompt: Tensor, guidance: float) -> Tensor:
+        """Classifier-free guidance, v = v₋ + g (v₊ − v₋)  (Ho & Salimans 2022, arXiv:2207.12598); all (n, c, h, w)."""
+        return without + guidance * (with_prompt - without)
 
     def timing(self, parts: Parts, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:  # noqa: ARG002
         """Arguments of the scheduler's `set_timesteps` for latents of that shape."""
@@ -151,6 +178,23 @@ def common_parts(
 
 
 def stacked(conditions: Sequence[Conditioning]) -> Conditioning:
-    """Several conditionings as one batch."""
+    """Several conditionings as one batch: shorter texts are filled up with zeros, and masked.
+
+    References are those of the first: all have the same.
+    """
+    longest = max(c.tokens.shape[1] for c in conditions)
     pooled = [c.pooled for c in conditions if c.pooled is not None]
-    return Conditioning(torch.cat([c.tokens for c in conditions]), torch.cat(pooled) if pooled else None)
+    masks = [_mask(c) for c in conditions]
+    whole = all(c.mask is None and c.tokens.shape[1] == longest for c in conditions)
+    return Conditioning(
+        torch.cat([pad(c.tokens, (0, 0, 0, longest - c.tokens.shape[1])) for c in conditions]),
+        torch.cat(pooled) if pooled else None,
+        None if whole else torch.cat([pad(mask, (0, longest - mask.shape[1])) for mask in masks]),
+        conditions[0].references,
+    )
+
+
+def _mask(cond: Conditioning) -> Tensor:
+    if cond.mask is not None:
+        return cond.mask
+    return torch.ones(cond.tokens.shape[:2], dtype=torch.bool, device=cond.tokens.device)
