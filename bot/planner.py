@@ -551,6 +551,7 @@ def _genre_after(order: Order, scene: Scene) -> Genre:
 
 def _training(intent: Train, talk: Conversation, shelf: Shelf, seed: int) -> Planned | AskBack:
     """What was not said is chosen here: a slug for the name, a trigger that means nothing yet, a kind."""
+    shelf.base.check_trains()
     if (count := _pictures(talk)) < PICTURES[0]:
         raise TooFewPictures(count, PICTURES[0])
     if not intent.name:

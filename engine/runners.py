@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 from engine import bases, recipes
 from engine.bases.memory import check_fits
 from engine.catalog import Catalog
+from engine.diffusion import families
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
@@ -42,6 +43,7 @@ class Runners:
                 case ImagePlan():
                     yield from self._render(plan)
                 case TrainPlan():
+                    bases.find(plan.base, self._home).check_trains()
                     yield from train(self.resident(plan.base), plan, self._home)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that") from error
@@ -59,6 +61,8 @@ class Runners:
     def _render(self, plan: ImagePlan) -> Generator[Event]:
         base = bases.find(plan.base, self._home)
         base.check_size(plan.width, plan.height)
+        base.check_whole()
+        families.find(base.family).accepts(base, plan)
         cards = {ref.name: self._catalog.get(ref.name) for ref in plan.stack.refs}
         for card in cards.values():
             if card.family != base.family:

@@ -6,12 +6,26 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 TOML = """
 name = "{name}"
@@ -27,7 +41,7 @@ max = 128
 [defaults]
 steps = 4
 guidance = 3.0
-sampler = "dpm++"
+sampler = "{sampler}"
 [training]
 rate = 1e-3
 """
@@ -60,6 +74,42 @@ def tiny_sdxl(home: Path, name: str = "tiny-sdxl") -> Path:
     return _saved(pipe, home, name, "sdxl")
 
 
+def tiny_sd3(home: Path, name: str = "tiny-sd3", t5: bool = True, shifts: bool = False) -> Path:
+    """A Stable Diffusion 3.5 with and without T5; `shifts`: its noise schedule follows the size.
+
+    As in 3.5 medium the queries and keys are normed, and the first block has a second attention.
+    """
+    torch.manual_seed(2)
+    tokenizer = _tokenizer(home)
+    pipe = StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=16, patch_size=2, in_channels=16, out_channels=16, num_layers=2, attention_head_dim=8,
+            num_attention_heads=2, joint_attention_dim=40, caption_projection_dim=16, pooled_projection_dim=32,
+            pos_embed_max_size=64, qk_norm="rms_norm", dual_attention_layers=(0,),
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=shifts),
+        vae=_vae(16), text_encoder=CLIPTextModelWithProjection(_text_config(16)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(16)), tokenizer=tokenizer, tokenizer_2=tokenizer,
+        text_encoder_3=T5EncoderModel(_t5_config(40)) if t5 else None, tokenizer_3=_t5_tokenizer() if t5 else None,
+    )  # fmt: skip
+    return _saved(pipe, home, name, "sd3", "euler")
+
+
+def tiny_flux(home: Path, name: str = "tiny-flux", guides: bool = True) -> Path:
+    """A FLUX.1 with guidance as an input (dev), or without (schnell, whose noise schedule follows no size)."""
+    torch.manual_seed(3)
+    pipe = FluxPipeline(
+        transformer=FluxTransformer2DModel(
+            in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=24, pooled_projection_dim=16, guidance_embeds=guides, axes_dims_rope=(4, 6, 6),
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if guides else 1.0, use_dynamic_shifting=guides),
+        vae=_vae(16), text_encoder=CLIPTextModel(_text_config(16)), tokenizer=_tokenizer(home),
+        text_encoder_2=T5EncoderModel(_t5_config(24)), tokenizer_2=_t5_tokenizer(),
+    )  # fmt: skip
+    return _saved(pipe, home, name, "flux", "euler")
+
+
 def _unet(width: int, **more: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
@@ -68,7 +118,9 @@ def _unet(width: int, **more: object) -> UNet2DConditionModel:
     )  # fmt: skip
 
 
-def _vae() -> AutoencoderKL:
+def _vae(channels: int = 4) -> AutoencoderKL:
+    """With 16 channels it has the shift, and lacks the convolutions around them, as those of SD 3 and FLUX do."""
+    more = {"shift_factor": 0.1, "use_quant_conv": False, "use_post_quant_conv": False} if channels == 16 else {}
     blocks = ("DownEncoderBlock2D", "DownEncoderBlock2D"), ("UpDecoderBlock2D", "UpDecoderBlock2D")
     return AutoencoderKL(
         block_out_channels=(8, 8),
@@ -76,6 +128,8 @@ def _vae() -> AutoencoderKL:
         up_block_types=blocks[1],
         norm_num_groups=4,
         layers_per_block=1,
+        latent_channels=channels,
+        **more,
     )
 
 
@@ -84,6 +138,21 @@ def _text_config(width: int) -> CLIPTextConfig:
         vocab_size=600, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         projection_dim=width, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
+
+
+def _t5_config(width: int) -> T5Config:
+    return T5Config(
+        vocab_size=200, d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False, use_cache=False,
+    )  # fmt: skip
+
+
+def _t5_tokenizer() -> T5Tokenizer:
+    """A letter each, and a few words."""
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    letters = [(chr(code), -3.0) for code in range(33, 127)]
+    words = [(f"▁{word}", -1.0) for word in ("a", "cat", "dog", "red", "the")]
+    return T5Tokenizer(vocab=[*marks, *letters, *words], extra_ids=0, model_max_length=512)
 
 
 def _scheduler(prediction: str) -> DPMSolverMultistepScheduler:
@@ -111,8 +180,8 @@ def _tokenizer(home: Path) -> CLIPTokenizer:
     )
 
 
-def _saved(pipe: StableDiffusionPipeline | StableDiffusionXLPipeline, home: Path, name: str, family: str) -> Path:
+def _saved(pipe: DiffusionPipeline, home: Path, name: str, family: str, sampler: str = "dpm++") -> Path:
     folder = home / "bases" / name
     pipe.save_pretrained(folder)
-    (folder / "base.toml").write_text(TOML.format(name=name, family=family))
+    (folder / "base.toml").write_text(TOML.format(name=name, family=family, sampler=sampler))
     return folder

@@ -38,6 +38,7 @@ async def train(studio: Studio, lesson: Lesson, terminal: Terminal) -> None:
     if not re.search(r"\w", lesson.trigger):
         raise Invalid("--trigger", "it is empty", "Choose a short made-up word, for example zqx.")
     base = studio.base(lesson.base)
+    base.check_trains()
     studio.catalog.check_name(lesson.name, lesson.replace)  # before the pictures are read, and again when it is added
     dataset = read_folder(lesson.folder, lesson.caption, lesson.trigger, lesson.word)
     plan = TrainPlan(

@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
+from engine.bases.models import Family, made_of
 from engine.errors import Invalid, UnknownBase
 from engine.files import read_manifest, reading, reason
 from engine.plans import brief
 
 SHIPPED = Path(__file__).parent
 MANIFEST = "base.toml"
-Family = Literal["sd", "sdxl"]
 
 
 class Size(BaseModel):
@@ -103,7 +103,7 @@ class Base(BaseModel):
     source: str = ""
     accepted: str = ""
     size: Size
-    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the UNet on a GPU; on a CPU it is float32
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the network on a GPU; on a CPU it is float32
     defaults: Defaults
     deliver: Deliver = Deliver()
     training: Training = Training()
@@ -119,12 +119,21 @@ class Base(BaseModel):
 
     def check_whole(self) -> None:
         """Raise `Invalid`, naming what is not there, unless each of its parts has its files."""
-        parts = ("unet", "vae", "text_encoder", *(("text_encoder_2",) if self.family == "sdxl" else ()))
+        model = made_of(self.family)
+        parts = model.without({part for part in model.optional if not (self.folder / part).exists()}).parts
         files = [f"{part}/{file}" for part in parts for file in ("config.json", "*.safetensors")]
-        for file in (*files, "scheduler/scheduler_config.json"):
+        index = () if model.denoiser == "unet" else ("model_index.json",)
+        for file in (*files, "scheduler/scheduler_config.json", *index):
             if not any(self.folder.glob(file)):
                 todo = f"Put it into {self.folder}, which has diffusers' layout, or install the base again."
                 raise Invalid(f"base {self.name}", f"it lacks {file}", todo)
+
+    def check_trains(self) -> None:
+        """Raise `Invalid` where no LoRA can be trained on the base: the trainer knows UNets alone."""
+        if made_of(self.family).denoiser != "unet":
+            why = "LoRAs cannot be trained on it yet: the trainer knows the UNets of Stable Diffusion 1, 2 and XL"
+            todo = "Train on one of those, or elsewhere and `atelier loras import FILE`: drawing with LoRAs works."
+            raise Invalid(f"base {self.name}", why, todo)
 
     def fingerprint(self) -> str:
         """The sha256 that names these weights in a recipe."""

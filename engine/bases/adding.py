@@ -22,22 +22,24 @@ from engine import bases
 from engine.bases import MANIFEST, Base, Family
 from engine.bases.header import Header, read_header
 from engine.bases.layouts import SINGLE, Layout, Prediction, layouts, prediction, recognise
+from engine.bases.models import Model, Published, licence_of, model_of, published
 from engine.bases.tokenizers import find_words, write_words
 from engine.errors import BaseTaken, Fault, Invalid, NoRoom
 from engine.files import read_bounded, reason, sync_folder, writing
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NEW = ".new"
+INDEX = "model_index.json"  # what a model in diffusers' layout says of itself as a whole
 MARGIN = 1_000_000_000  # bytes of disk that are left free
 MAX_CONFIG = 2_000_000  # bytes
 REFUSED = 3  # exit code of the conversion: the file's fault, and the last line says which
-PIPELINES: dict[str, Family] = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
-PARTS: dict[Family, tuple[str, ...]] = {
-    "sd": ("unet", "vae", "text_encoder"),
-    "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2"),
-}
-TOKENIZERS: dict[Family, tuple[str, ...]] = {"sd": ("tokenizer",), "sdxl": ("tokenizer", "tokenizer_2")}
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.json", "merges.txt", "spiece.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja",
+)  # fmt: skip
+PROCESSOR_FILES = (*TOKENIZER_FILES, "preprocessor_config.json", "video_preprocessor_config.json",
+                   "processor_config.json", "chat_template.json")  # fmt: skip
+NAMED_BY = ("tokenizer.json", "vocab.json", "spiece.model", "preprocessor_config.json")  # one of them has to be there
 COMMERCIAL = {  # licences, as model cards name them, that let pictures be sold
     "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "openrail", "openrail++", "creativeml-openrail-m",
     "bigscience-openrail-m",
@@ -103,11 +105,19 @@ def add_file(file: Path, name: str, wanted: Wanted, home: Path, single: Path = S
 
 
 def add_folder(folder: Path, name: str, wanted: Wanted, home: Path, terms: Terms | None = None) -> Base:
-    """A folder in diffusers' layout, copied (linked where the disk can) under plain names. Raises `Invalid`."""
-    family = family_of(read_config(folder / "model_index.json"), folder.name)
+    """A folder in diffusers' layout, copied (linked where the disk can) under plain names. Raises `Invalid`.
+
+    `terms`: those of the page that it comes from, if it has one.
+    """
+    index = read_config(folder / INDEX)
+    model = model_of(index, folder.name)
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    files = chosen(names, family, folder.name, half=False)
-    _check_latents(folder)
+    files = chosen(names, model, folder.name, half=False)
+    denoiser = read_config(folder / model.denoiser / "config.json")
+    vae = read_config(folder / "vae" / "config.json")
+    _check_latents(model, denoiser, vae, folder.name)
+    known = published(model.family, folder.name, {**index, **denoiser})
+    sizes = _sizes(model, denoiser, vae, known, folder.name)
     for source in files:
         if source.endswith(".safetensors"):
             read_header(folder / source)
@@ -116,36 +126,28 @@ def add_folder(folder: Path, name: str, wanted: Wanted, home: Path, terms: Terms
         for source, target in files.items():
             (new / target).parent.mkdir(parents=True, exist_ok=True)
             _link((folder / source).resolve(), new / target)
-        said = terms or wanted.terms("", str(folder))
-        _write_manifest(new, name, family, said, _sizes(folder, family))
+        said = terms or wanted.terms(licence_of(known, folder.name), str(folder))
+        _write_manifest(new, name, model.family, said, sizes)
     return bases.find(name, home)
 
 
-def family_of(index: Mapping[str, Any], name: str) -> Family:
-    """By the pipeline that a model_index.json names."""
-    pipeline = str(index.get("_class_name"))
-    if pipeline not in PIPELINES:
-        todo = f"Those are drawn with: {', '.join(PIPELINES)}."
-        raise Invalid(name, f"it is made for {pipeline[:60]}, which is not drawn with yet", todo)
-    return PIPELINES[pipeline]
-
-
-def chosen(names: Iterable[str], family: Family, model: str, half: bool) -> dict[str, str]:
+def chosen(names: Iterable[str], model: Model, name: str, half: bool) -> dict[str, str]:
     """Of a model's files those that a base needs, each with its name there. Raises `Invalid`, naming what is missing.
 
     Weights are safetensors alone. Where a part is there in two precisions, `half` takes the smaller one.
     """
     there = set(names)
-    files = {"scheduler/scheduler_config.json": "scheduler/scheduler_config.json"}
-    for part in PARTS[family]:
-        files |= {f"{part}/config.json": f"{part}/config.json"} | _weights(there, part, model, half)
-    for folder in TOKENIZERS[family]:
-        found = [f"{folder}/{file}" for file in TOKENIZER_FILES if f"{folder}/{file}" in there]
-        if not {f"{folder}/tokenizer.json", f"{folder}/vocab.json"} & set(found):
-            raise Invalid(model, f"it lacks {folder}/vocab.json", "Get the whole model in diffusers' layout.")
+    files = {file: file for file in (INDEX, "scheduler/scheduler_config.json")}
+    for part in model.parts:
+        files |= {f"{part}/config.json": f"{part}/config.json"} | _weights(there, part, name, half)
+    kinds = ((model.tokenizers, TOKENIZER_FILES), (model.processors, PROCESSOR_FILES))
+    for folder, known in ((folder, known) for folders, known in kinds for folder in folders):
+        found = [f"{folder}/{file}" for file in known if f"{folder}/{file}" in there]
+        if not {f"{folder}/{file}" for file in NAMED_BY} & set(found):
+            raise Invalid(name, f"it lacks {folder}/tokenizer.json", "Get the whole model in diffusers' layout.")
         files |= {file: file for file in found}
     if missing := sorted(set(files) - there):
-        raise Invalid(model, f"it lacks {', '.join(missing)}", "Get the whole model in diffusers' layout.")
+        raise Invalid(name, f"it lacks {', '.join(missing)}", "Get the whole model in diffusers' layout.")
     return files
 
 
@@ -203,26 +205,32 @@ def _convert(file: Path, folder: Path) -> None:
         raise Fault("the checkpoint could not be converted", lines[-1][:300])
 
 
-def _sizes(folder: Path, family: Family) -> dict[str, Any]:
-    """Its native size from its configuration; the rest as its layout has it, where that has the same size."""
-    unet, vae = read_config(folder / "unet" / "config.json"), read_config(folder / "vae" / "config.json")
-    widths, side = vae.get("block_out_channels"), unet.get("sample_size") or 64
+def _sizes(
+    model: Model, denoiser: Mapping[str, Any], vae: Mapping[str, Any], known: Published | None, name: str
+) -> dict[str, Any]:
+    """Its native size from its configuration; the rest as its layout or its page has it, where that has the same."""
+    widths = vae.get("block_out_channels") or vae.get("dim_mult")
+    side = denoiser.get("sample_size") or (known.native // 8 if known else 64)
     if not isinstance(widths, list) or not 1 <= len(cast(list[Any], widths)) <= 8 or side not in range(8, 513):
-        raise Invalid(folder.name, "its configuration says no size that a picture could have", "Get it anew.")
+        raise Invalid(name, "its configuration says no size that a picture could have", "Get it anew.")
     scale = 2 ** (len(cast(list[Any], widths)) - 1)
     native = side * scale
-    near = min((one for one in layouts() if one.family == family), key=lambda one: abs(one.size.native - native))
+    if known:
+        stated, defaults = known.size(), {"steps": known.steps, "guidance": known.guidance, "sampler": "euler"}
+    else:
+        like = [one for one in layouts() if one.family == model.family]
+        near = min(like, key=lambda one: abs(one.size.native - native))
+        stated, defaults = near.size.model_dump(exclude_defaults=True), near.defaults.model_dump()
     plain = {"native": native, "multiple": scale * 8, "min": max(native // 2, scale * 8), "max": native * 2}
-    size = near.size.model_dump(exclude_defaults=True) if near.size.native == native else plain
-    return {"size": size, "defaults": near.defaults.model_dump()}
+    return {"size": stated if stated["native"] == native else plain, "defaults": defaults}
 
 
-def _check_latents(folder: Path) -> None:
-    unet, vae = read_config(folder / "unet" / "config.json"), read_config(folder / "vae" / "config.json")
-    takes, gives = unet.get("in_channels"), vae.get("latent_channels")
-    if takes != gives:
-        why = f"its UNet takes {takes} channels where its autoencoder gives {gives}: an inpainting or editing model"
-        raise Invalid(folder.name, why, "Add the plain model: masks and edits work with it.")
+def _check_latents(model: Model, denoiser: Mapping[str, Any], vae: Mapping[str, Any], name: str) -> None:
+    takes, gives = denoiser.get("in_channels"), vae.get("latent_channels") or vae.get("z_dim")
+    if not isinstance(gives, int) or takes != gives * model.packing:
+        network = "UNet" if model.denoiser == "unet" else "transformer"
+        why = f"its {network} takes {takes} channels, its autoencoder gives {gives}: an inpainting or editing model"
+        raise Invalid(name, why, "Add the plain model: masks and edits work with it.")
 
 
 def _write_manifest(folder: Path, name: str, family: Family, terms: Terms, rest: Mapping[str, Any]) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.bases import Base
-from engine.bases.adding import NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, family_of, free_name, read_config
+from engine.bases.adding import INDEX, NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, free_name, read_config
+from engine.bases.models import model_of
 from engine.errors import Gated, Invalid, Unreachable
 from engine.files import writing
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-INDEX = "model_index.json"
 Note = Callable[[str], None]
 
 
@@ -74,8 +74,8 @@ def get(offer: Offer, wanted: Wanted, home: Path, note: Note) -> Base:
     folder = home / "bases" / NEW / f"{offer.repo.replace('/', '--')}-{offer.commit[:12]}"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    family = family_of(_index(offer, folder), offer.repo)
-    files = chosen(offer.files, family, offer.repo, half=True)
+    model = model_of(_index(offer, folder), offer.repo)
+    files = chosen(offer.files, model, offer.repo, half=True)
     missing = [file for file in files if not (folder / file).exists()]
     check_room(home, sum(offer.files[file] for file in missing))
     for number, file in enumerate(files, 1):

@@ -17,13 +17,15 @@ from engine.files import read_manifest
 SINGLE = Path(__file__).parent / "single"
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"  # (channels out, channels in, 3, 3)
 Prediction = Literal["epsilon", "v_prediction"]
+WHOLE = "Add the whole model: `atelier bases get OWNER/NAME`, or a folder that is in diffusers' layout."
 OTHERS = (  # what a key holds, and what such a file is
     ("lora_", "a LoRA", "`atelier loras import FILE` takes those."),
     (".lora_A.", "a LoRA", "`atelier loras import FILE` takes those."),
-    ("double_blocks.0.", "a FLUX model, which is not drawn with yet", "Add an SD 1.x, SD 2.x or SDXL checkpoint."),
-    ("joint_blocks.0.", "a Stable Diffusion 3 model, which is not drawn with yet", "Add SD 1.x, SD 2.x or SDXL."),
+    ("double_blocks.0.", "a FLUX transformer alone, without its text encoders and autoencoder", WHOLE),
+    ("joint_blocks.0.", "a Stable Diffusion 3 model, whose single file is not read yet", WHOLE),
     ("conditioner.embedders.0.model.", "SDXL's refiner, which draws nothing alone", "Add the SDXL base."),
     ("control_model.", "a ControlNet", "Add the checkpoint that it is used with."),
+    ("transformer_blocks.0.", "one part of a model in diffusers' layout", WHOLE),
     ("down_blocks.0.", "one part of a model in diffusers' layout", "Name the folder that holds all of its parts."),
 )
 

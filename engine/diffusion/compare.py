@@ -13,12 +13,12 @@ import warnings
 from collections import deque
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
+import diffusers
 import torch
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from torch import Tensor
@@ -27,20 +27,22 @@ from transformers.utils import logging as transformers_logging
 from engine import bases
 from engine.bases import Base
 from engine.bases.memory import check_fits
+from engine.bases.models import Model, made_of
 from engine.diffusion import families
 from engine.diffusion.families import Parts
+from engine.diffusion.flow import packed
 from engine.diffusion.render import Brush, draw
 from engine.diffusion.resident import Resident, free_memory
 from engine.diffusion.samplers import scheduler
-from engine.errors import AtelierError
+from engine.errors import AtelierError, Invalid
 from engine.plans import LoraRef, LoraStack
 
 PROMPT = "a red bicycle leaning on a white wall"
-PIPELINES: dict[str, Any] = {"sd": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 BARE: dict[str, dict[str, Any]] = {  # without what works on the finished picture
     "sd": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     "sdxl": {"add_watermarker": False},
 }
+COMPARED = ("sd", "sdxl", "sd3", "flux")
 SAME = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}  # relative L2 of the latents
 
 
@@ -66,6 +68,8 @@ def compare(task: Task) -> dict[str, Any]:
     """The figures of both, with and without the LoRA. Raises what loading and reading raise."""
     base = bases.find(task.base, Path(task.home))
     base.check_whole()
+    if base.family not in COMPARED:
+        raise Invalid(base.name, f"bases of the family {base.family} are not compared yet", "`draw` works with it.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float32 if device.type == "cpu" else getattr(torch, base.precision)
     check_fits(base, device.type == "cuda", free_memory(device))
@@ -74,11 +78,12 @@ def compare(task: Task) -> dict[str, Any]:
         brush = replace(brush, steps=task.steps)
     lora = Path(task.lora) if task.lora else None
     wanted: list[Path | None] = [None, lora] if lora else [None]
+    model = made_of(base.family)
     resident = Resident(base, device, dtype)
     ours = [_ours(resident, brush, one) for one in wanted]
     del resident
-    pipe = _pipeline(base, dtype, device)
-    theirs = [_theirs(pipe, brush, one) for one in wanted]
+    pipe = _pipeline(base, model, dtype, device)
+    theirs = [_theirs(pipe, model, brush, one) for one in wanted]
     found = [_figures(a, b, dtype) | {"lora": one.name if one else None}
              for a, b, one in zip(ours, theirs, wanted, strict=True)]  # fmt: skip
     if lora:
@@ -98,36 +103,45 @@ def _ours(resident: Resident, brush: Brush, lora: Path | None) -> Made:
     return Made(last.latents.float().cpu(), _shown(pixels), time.perf_counter() - began)
 
 
-def _pipeline(base: Base, dtype: torch.dtype, device: torch.device) -> Any:
+def _pipeline(base: Base, model: Model, dtype: torch.dtype, device: torch.device) -> Any:
     """Plain diffusers over the same files, in the same types: its own prompt encoding, loop, and LoRA loading."""
     parts: Parts = families.find(base.family).load(base.folder, dtype)
-    names = ("", "_2")[: len(parts.encoders)]
-    given = {f"text_encoder{name}": encoder for name, encoder in zip(names, parts.encoders, strict=True)}
-    given |= {f"tokenizer{name}": tokenizer for name, tokenizer in zip(names, parts.tokenizers, strict=True)}
-    given |= {"vae": parts.vae, "unet": parts.denoiser, "scheduler": scheduler(base.defaults.sampler, parts.scheduler)}
-    pipe = PIPELINES[base.family](**given, **BARE[base.family])
+    encoders = [part for part in model.parts if part.startswith("text_encoder")]
+    given = dict(zip_longest(encoders, parts.encoders)) | dict(zip_longest(model.tokenizers, parts.tokenizers))
+    given |= {"vae": parts.vae, model.denoiser: parts.denoiser}
+    given |= {"scheduler": scheduler(base.defaults.sampler, parts.scheduler)}
+    pipe = getattr(diffusers, model.pipeline)(**given, **BARE.get(base.family, {}))
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
 
 @torch.inference_mode()
-def _theirs(pipe: Any, brush: Brush, lora: Path | None) -> Made:
+def _theirs(pipe: Any, model: Model, brush: Brush, lora: Path | None) -> Made:
     if lora:
         pipe.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+    noise, network = _noise(pipe, model, brush), getattr(pipe, model.denoiser)
+    more: dict[str, Any] = {}
+    if model.family == "flux":  # the length of T5's sequence that each of the two was trained on
+        more = {"max_sequence_length": 512 if network.config.guidance_embeds else 256}
     began = time.perf_counter()
     latents = pipe(
         brush.prompt, negative_prompt="", width=brush.width, height=brush.height, num_inference_steps=brush.steps,
         guidance_scale=brush.guidance, generator=torch.Generator("cpu").manual_seed(brush.seed), output_type="latent",
-        latents=_noise(pipe, brush),
+        latents=packed(noise).to(network.dtype) if model.family == "flux" else noise.to(network.dtype), **more,
     ).images  # fmt: skip
-    pixels: Tensor = cast(Tensor, pipe.vae.decode(latents.float() / pipe.vae.config.scaling_factor).sample)
+    if model.family == "flux":
+        latents = pipe._unpack_latents(latents, brush.height, brush.width, pipe.vae_scale_factor)
+    shift = getattr(pipe.vae.config, "shift_factor", None) or 0.0
+    pixels: Tensor = cast(Tensor, pipe.vae.decode(latents.float() / pipe.vae.config.scaling_factor + shift).sample)
     return Made(latents.float().cpu(), _shown((pixels / 2 + 0.5).clamp(0, 1)), time.perf_counter() - began)
 
 
-def _noise(pipe: Any, brush: Brush) -> Tensor:
+def _noise(pipe: Any, model: Model, brush: Brush) -> Tensor:
+    """(1, c, h, w)."""
     scale, generator = pipe.vae_scale_factor, torch.Generator("cpu").manual_seed(brush.seed)
-    shape = (1, pipe.unet.config.in_channels, brush.height // scale, brush.width // scale)
-    return torch.randn(shape, generator=generator).to(pipe.unet.device, pipe.unet.dtype)
+    channels = getattr(pipe, model.denoiser).config.in_channels // model.packing
+    shape = (1, channels, brush.height // scale, brush.width // scale)
+    return torch.randn(shape, generator=generator).to(pipe.device)
 
 
 def _figures(ours: Made, theirs: Made, dtype: torch.dtype) -> dict[str, Any]:

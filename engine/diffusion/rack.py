@@ -32,13 +32,17 @@ class Arena:
 class Rack:
     """Owns where the weights of a UNet, and of text encoders beside it, live. One stack is in at a time.
 
-    Weights have the names of `engine.lora.dialects`: the first encoder's begin with "text_encoder.", the second's with
-    "text_encoder_2.".
+    Weights have the names of `engine.lora.dialects`: those of an encoder begin with its name in `voices` and a dot.
     """
 
-    def __init__(self, module: nn.Module, encoders: tuple[nn.Module, ...] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        encoders: tuple[nn.Module, ...] = (),
+        voices: tuple[str, ...] = ("text_encoder", "text_encoder_2"),
+    ) -> None:
         self._module = module
-        self._models = {"": module} | {f"text_encoder{f'_{i + 1}' if i else ''}": e for i, e in enumerate(encoders)}
+        self._models = {"": module} | dict(zip(voices, encoders, strict=False))
         self._weights: dict[str, nn.Parameter] = {}
         self._shape: dict[str, tuple[int, int]] = {}
         for model, owner in self._models.items():

@@ -78,7 +78,7 @@ def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Gene
     x = sampler.begin(noise, brush.canvas and brush.canvas.latents, brush.canvas.strength if brush.canvas else 1.0)
     for i, t in enumerate(sampler.timesteps):
         seen = sampler.seen(x.expand(len(cond.tokens), -1, -1, -1), t)
-        out = family.predict(parts, model, seen.to(resident.dtype), t, cond, brush.guidance).float()
+        out = family.predict(parts, model, seen.to(resident.dtype), t.to(x.device), cond, brush.guidance).float()
         if len(out) == 2:
             without, with_prompt = out.chunk(2)
             out = family.guided(without, with_prompt, brush.guidance)

@@ -28,7 +28,7 @@ class Resident:
         self.base = base
         self.family = families.find(base.family)
         self.parts: Parts = self.family.load(base.folder, dtype)
-        self.rack = Rack(self.parts.denoiser, self.parts.encoders)
+        self.rack = Rack(self.parts.denoiser, self.parts.encoders, self.family.voices)
         self._voice: tuple[LoraRef, ...] = ()  # the LoRAs in whose encoders the texts are read now
         self._texts: Cache[tuple[Prompt, int, tuple[LoraRef, ...]], Conditioning] = Cache(64)
         self._loras: Cache[str, dict[str, Delta]] = Cache(16)
@@ -64,7 +64,7 @@ class Resident:
         """The base with `stack` in, inside the block; the bare base after it. `weights` gives a LoRA's file."""
         layers = [(self._lora(ref, weights), ref.weight) for ref in stack.refs]
         with self.rack.stacked(blend(layers)):
-            speaks = (any(name.startswith("text_encoder") for name in deltas) for deltas, _ in layers)
+            speaks = (any(name.startswith(self.family.voices) for name in deltas) for deltas, _ in layers)
             self._voice = tuple(ref for ref, does in zip(stack.refs, speaks, strict=True) if does)
             try:
                 yield

@@ -132,6 +132,7 @@ def _texts(resident: Resident, captions: tuple[str, ...]) -> list[Conditioning]:
 
 def train(resident: Resident, plan: TrainPlan, home: Path) -> Generator[Event]:
     """Progress…, then Trained. The base is frozen throughout; a loss that is not finite raises `TrainingDiverged`."""
+    resident.base.check_trains()
     started = time.monotonic()
     yield Progress("reading the pictures", 0, plan.steps)
     material = Material(resident, plan)

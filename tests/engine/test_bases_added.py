@@ -329,8 +329,8 @@ def test_another_pipeline_and_an_inpainting_folder_are_refused(model: Path) -> N
     with pytest.raises(Invalid, match="9 channels"):
         adding.add(model, Wanted(), model.parent / "home")
     index = model / "model_index.json"
-    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxPipeline"))
-    with pytest.raises(Invalid, match="FluxPipeline"):
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "FluxFillPipeline"))
+    with pytest.raises(Invalid, match="FluxFillPipeline"):
         adding.add(model, Wanted(), model.parent / "home")
 
 

@@ -23,9 +23,9 @@ from torch.nn.functional import pad
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from engine.bases import Preview
+from engine.bases import Base, Preview
 from engine.errors import Invalid
-from engine.plans import SAMPLERS
+from engine.plans import SAMPLERS, ImagePlan
 from engine.prompts import Prompt
 
 diffusers_logging.disable_progress_bar()
@@ -69,6 +69,7 @@ class Family(ABC):
 
     preview: Preview | None = None  # for bases that bring none of their own; None: it is fitted to the autoencoder
     samplers: tuple[str, ...] = SAMPLERS
+    voices: tuple[str, ...] = ("text_encoder", "text_encoder_2")  # what LoRAs call its text encoders
     sees: bool = False  # whether its text encoder reads the reference pictures along with the prompt
 
     @abstractmethod
@@ -134,6 +135,9 @@ class Family(ABC):
         z = latents.to(parts.vae.dtype) / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
         return parts.vae.decode(z).sample
 
+    def accepts(self, base: Base, plan: ImagePlan) -> None:  # noqa: B027 - most families read all of a plan
+        """Raise `Invalid` for what `base`, which is whole, would leave unread; asked before it is loaded."""
+
 
 def find(name: str) -> Family:
     """The family of that name, found by listing this folder."""
@@ -141,6 +145,11 @@ def find(name: str) -> Family:
     if name not in names:
         raise Invalid("family", f"“{name}” is none that can be drawn with", f"There are {', '.join(names)}.")
     return cast(Family, importlib.import_module(f"{__name__}.{name}").FAMILY)
+
+
+def tokenizer(cls: Any, folder: Path, name: str) -> Any:
+    """One tokenizer of a base, never from a network."""
+    return cls.from_pretrained(folder / name, local_files_only=True)
 
 
 def part(cls: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
@@ -159,11 +168,10 @@ def common_parts(
     folder: Path, dtype: torch.dtype, encoders: tuple[nn.Module, ...], tokenizers: tuple[str, ...]
 ) -> Parts:
     """The parts that all Stable Diffusion families have. The autoencoder works in fp32: in fp16, SDXL's gives NaNs."""
-    read: Any = cast(Any, CLIPTokenizer).from_pretrained
     return Parts(
         part(UNet2DConditionModel, folder, "unet", dtype),
         part(AutoencoderKL, folder, "vae", torch.float32),
-        tuple(read(folder / name, local_files_only=True) for name in tokenizers),
+        tuple(tokenizer(CLIPTokenizer, folder, name) for name in tokenizers),
         encoders,
         config(folder, "scheduler/scheduler_config.json"),
     )
