@@ -33,6 +33,7 @@ from engine.diffusion.resident import Resident
 from engine.errors import Invalid, WrongBase
 from engine.plans import LoraRef, LoraStack
 from engine.prompts import MARKED, Prompt
+from tests.engine.studio import image_plan
 from tests.tiny_more import tiny_klein, tiny_qwen, tiny_zimage
 
 SAME = 1e-5  # relative L2, float32
@@ -355,9 +356,28 @@ def test_references_that_cannot_be_taken_are_refused(
     assert caught.value.hint
 
 
-def test_a_distilled_klein_refuses_guidance(residents: dict[str, Resident]) -> None:
-    with pytest.raises(Invalid, match="guidance"):
-        ours(residents["tiny-distilled"], "a cat", "", 3.0, [])
+@pytest.mark.parametrize(
+    ("name", "more", "what"),
+    [
+        ("tiny-distilled", {"guidance": 3.0}, "guidance"),
+        ("tiny-distilled", {"guidance": 1.0, "negative": "fog"}, "negative"),
+        ("tiny-zimage", {"guidance": 0.0, "negative": "fog"}, "negative"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(
+    residents: dict[str, Resident], name: str, more: dict[str, Any], what: str
+) -> None:
+    base, family = residents[name].base, residents[name].family
+    with pytest.raises(Invalid) as caught:
+        family.accepts(base, image_plan(name, **more))
+    assert caught.value.what == what
+    assert caught.value.hint
+    family.accepts(base, image_plan(name, guidance=0.0))
+
+
+def test_what_counts_is_accepted(residents: dict[str, Resident]) -> None:
+    for name in ("tiny-klein", "tiny-zimage", "tiny-qwen"):
+        residents[name].family.accepts(residents[name].base, image_plan(name, guidance=3.0, negative="fog"))
 
 
 def test_an_edit_base_without_a_picture_draws_as_qwen_image(residents: dict[str, Resident]) -> None:

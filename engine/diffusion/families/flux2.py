@@ -15,11 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
+from engine.bases import Base
 from engine.diffusion.families import Conditioning, Family, Parts, config, part
 from engine.diffusion.flow import as_image, as_picture, check_shape, linear_sigmas
 from engine.diffusion.samplers import FLOW
 from engine.diffusion.sentences import check_length, sentence
 from engine.errors import Invalid
+from engine.plans import ImagePlan
 from engine.prompts import Prompt
 
 TOKENS = 512  # of a prompt, always: what is shorter is padded, and the padding is attended to
@@ -41,6 +43,16 @@ class Flux2Klein(Family):
             index=config(folder, "model_index.json"),
         )
 
+    def accepts(self, base: Base, plan: ImagePlan) -> None:
+        if not config(base.folder, "model_index.json").get("is_distilled"):
+            return
+        if plan.guidance > 1:
+            todo = "Leave it out, or choose a FLUX.2-klein-base, which is steered by it."
+            raise Invalid("guidance", "this FLUX.2-klein was distilled to draw without it, in few steps", todo)
+        if plan.negative.strip():
+            todo = "Say in the prompt what shall be there instead."
+            raise Invalid("negative", "this FLUX.2-klein reads no negative prompt", todo)
+
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
         """Three layers' hidden states side by side: (1, 512, 3d). Raises `Invalid` for more than 512 tokens."""
         del chunks
@@ -60,9 +72,7 @@ class Flux2Klein(Family):
     def predict(
         self, parts: Parts, net: nn.Module, x: Tensor, t: Tensor, cond: Conditioning, guidance: float
     ) -> Tensor:
-        if guidance > 1 and parts.index.get("is_distilled"):
-            why = "this base was distilled to draw without it, in few steps"
-            raise Invalid("guidance", why, "Leave it out, or set it to 1.")
+        del parts, guidance  # this network reads none
         n, _, height, width = x.shape
         shown = [x, *(one.to(x).expand(n, -1, -1, -1) for one in cond.references)]
         places = [_places(i * APART, one.shape[2], one.shape[3]) for i, one in enumerate(shown)]

@@ -12,10 +12,13 @@ from diffusers.models.transformers.transformer_z_image import ZImageTransformer2
 from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
+from engine.bases import Base
 from engine.diffusion.families import Conditioning, Family, Parts, config, part
 from engine.diffusion.flow import linear_mu, linear_sigmas
 from engine.diffusion.samplers import FLOW
 from engine.diffusion.sentences import check_length, sentence
+from engine.errors import Invalid
+from engine.plans import ImagePlan
 from engine.prompts import Prompt
 
 TOKENS = 512  # most of a prompt, with its template
@@ -33,6 +36,11 @@ class ZImage(Family):
             config(folder, "scheduler/scheduler_config.json"),
             index=config(folder, "model_index.json"),
         )
+
+    def accepts(self, base: Base, plan: ImagePlan) -> None:
+        if plan.negative.strip() and not self.contrasts(plan.guidance):
+            todo = "Choose a guidance above 0, or leave it out."
+            raise Invalid("negative", f"{base.title} reads a negative prompt only where there is guidance", todo)
 
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
         """(1, length, d), as long as the prompt is. Raises `Invalid` for more than 512 tokens."""
