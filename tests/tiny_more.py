@@ -29,7 +29,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine.bases import Base, Defaults, Size
+from engine import bases
+from engine.bases import Base
+from tests.tiny import TOML
 
 MARKS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
@@ -59,7 +61,7 @@ def tiny_klein(home: Path, distilled: bool = False, name: str = "tiny-klein") ->
         scheduler=_scheduler(use_dynamic_shifting=True, shift=3.0), vae=vae, text_encoder=_qwen3(28),
         tokenizer=tokenizer(home), transformer=net, is_distilled=distilled,
     )  # fmt: skip
-    return _saved(pipe, home, name, "flux2", 4)
+    return _saved(pipe, home, name, "flux2")
 
 
 def tiny_zimage(home: Path, name: str = "tiny-zimage") -> Base:
@@ -75,7 +77,7 @@ def tiny_zimage(home: Path, name: str = "tiny-zimage") -> Base:
         scaling_factor=0.3611, shift_factor=0.1159,
     )  # fmt: skip
     pipe = ZImagePipeline(_scheduler(shift=3.0), vae, _qwen3(3), tokenizer(home), net)
-    return _saved(pipe, home, name, "zimage", 4)
+    return _saved(pipe, home, name, "zimage")
 
 
 def tiny_qwen(home: Path, edits: str = "", name: str = "") -> Base:
@@ -93,15 +95,15 @@ def tiny_qwen(home: Path, edits: str = "", name: str = "") -> Base:
     given = {"scheduler": _scheduler(use_dynamic_shifting=True, shift_terminal=0.02), "vae": vae, "transformer": net,
              "text_encoder": _qwen_vl(own), "tokenizer": own}  # fmt: skip
     pipe = QwenImagePipeline(**given)
-    folder = _saved(pipe, home, name or f"tiny-qwen{edits and '-' + edits}", "qwen", 4)
+    base = _saved(pipe, home, name or f"tiny-qwen{edits and '-' + edits}", "qwen")
     if edits:
         # diffusers' own processor asks for torchvision, which its pictures do not need: the folder is what counts
-        Qwen2VLImageProcessorPil(min_pixels=28 * 28).save_pretrained(folder.folder / "processor")
-        index = json.loads((folder.folder / "model_index.json").read_text())
+        Qwen2VLImageProcessorPil(min_pixels=28 * 28).save_pretrained(base.folder / "processor")
+        index = json.loads((base.folder / "model_index.json").read_text())
         kinds = {"first": QwenImageEditPipeline, "later": QwenImageEditPlusPipeline}
         index["_class_name"] = kinds[edits].__name__
-        (folder.folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+        (base.folder / "model_index.json").write_text(json.dumps(index))
+    return base
 
 
 def tokenizer(home: Path) -> Qwen2Tokenizer:
@@ -156,11 +158,9 @@ def _awake(net: nn.Module) -> None:
             nn.init.normal_(parameter, std=0.1)
 
 
-def _saved(pipe: DiffusionPipeline, home: Path, name: str, family: str, multiple: int) -> Base:
+def _saved(pipe: DiffusionPipeline, home: Path, name: str, family: str) -> Base:
     folder = home / "bases" / name
     pipe.save_pretrained(folder)
-    size = Size(native=32, multiple=multiple, min=16, max=128)
-    return Base.model_construct(
-        name=name, folder=folder, title=name, family=family, licence="Apache-2.0", commercial=True, source="",
-        size=size, precision="float32", defaults=Defaults(steps=4, guidance=1.0, sampler="euler"), preview=None,
-    )  # fmt: skip
+    said = TOML.format(name=name, family=family, sampler="euler").replace("guidance = 3.0", "guidance = 1.0")
+    (folder / "base.toml").write_text(said)
+    return bases.find(name, home)

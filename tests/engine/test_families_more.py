@@ -24,6 +24,8 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
+from engine import recipes
+from engine.catalog import Catalog
 from engine.diffusion import families
 from engine.diffusion.families import Conditioning, flux2, qwen, stacked
 from engine.diffusion.flow import as_image, packed, sized, unpacked
@@ -31,9 +33,11 @@ from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, as_pixels, draw
 from engine.diffusion.resident import Resident
 from engine.errors import Invalid, WrongBase
+from engine.jobs import Drawn
 from engine.plans import LoraRef, LoraStack
 from engine.prompts import MARKED, Prompt
-from tests.engine.studio import image_plan
+from engine.runners import Runners
+from tests.engine.studio import image_plan, result
 from tests.tiny_more import tiny_klein, tiny_qwen, tiny_zimage
 
 SAME = 1e-5  # relative L2, float32
@@ -378,6 +382,19 @@ def test_what_would_change_nothing_is_refused(
 def test_what_counts_is_accepted(residents: dict[str, Resident]) -> None:
     for name in ("tiny-klein", "tiny-zimage", "tiny-qwen"):
         residents[name].family.accepts(residents[name].base, image_plan(name, guidance=3.0, negative="fog"))
+
+
+def test_a_plan_is_drawn_and_drawn_again_from_its_recipe(resident: Resident, tmp_path: Path) -> None:
+    """The whole way: the base is found, whole, accepted, loaded; the picture says how it was made."""
+    home = resident.base.folder.parents[1]
+    runners = Runners(Catalog(tmp_path / "shipped", tmp_path / "loras"), home, torch.device("cpu"))
+    plan = image_plan(resident.base.name, guidance=2.0, sampler="euler", negative="fog")
+    made = result(runners.run(plan))
+    assert isinstance(made, Drawn)
+    png = made.pictures[0].png
+    again = result(runners.run(recipes.plan_from(recipes.read_recipe(png, "x.png"), {}.__getitem__)))
+    assert isinstance(again, Drawn)
+    assert opened(again.pictures[0].png).tobytes() == opened(png).tobytes()
 
 
 def test_an_edit_base_without_a_picture_draws_as_qwen_image(residents: dict[str, Resident]) -> None:
