@@ -148,7 +148,7 @@ def find(name: str) -> Family:
 
 
 def tokenizer(cls: Any, folder: Path, name: str) -> Any:
-    """One tokenizer of a base, never from a network."""
+    """One tokenizer of a base, or what prepares pictures for its encoder; never from a network."""
     return cls.from_pretrained(folder / name, local_files_only=True)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from engine.bases import Base
-from engine.diffusion.families import Conditioning, Family, Parts, config, part
+from engine.diffusion.families import Conditioning, Family, Parts, config, part, tokenizer
 from engine.diffusion.flow import as_image, as_picture, check_shape, linear_sigmas
 from engine.diffusion.samplers import FLOW
 from engine.diffusion.sentences import check_length, sentence
@@ -34,11 +34,12 @@ class Flux2Klein(Family):
     samplers = tuple(FLOW)
 
     def load(self, folder: Path, dtype: torch.dtype) -> Parts:
+        encoder = part(Qwen3ForCausalLM, folder, "text_encoder", dtype).model  # and no head to speak
         return Parts(
             part(Flux2Transformer2DModel, folder, "transformer", dtype),
             part(AutoencoderKLFlux2, folder, "vae", torch.float32),
-            (cast(Any, Qwen2Tokenizer).from_pretrained(folder / "tokenizer", local_files_only=True),),
-            (part(Qwen3ForCausalLM, folder, "text_encoder", dtype).model,),  # without the head that speaks
+            (tokenizer(Qwen2Tokenizer, folder, "tokenizer"),),
+            (encoder,),
             config(folder, "scheduler/scheduler_config.json"),
             index=config(folder, "model_index.json"),
         )
@@ -56,11 +57,11 @@ class Flux2Klein(Family):
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
         """Three layers' hidden states side by side: (1, 512, 3d). Raises `Invalid` for more than 512 tokens."""
         del chunks
-        tokenizer, encoder = parts.tokenizers[0], cast(Any, parts.encoders[0])
+        reader, encoder = parts.tokenizers[0], cast(Any, parts.encoders[0])
         said = [{"role": "user", "content": sentence(prompt)}]
-        text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-        check_length(tokenizer, text, TOKENS)
-        read = tokenizer(text, return_tensors="pt", padding="max_length", max_length=TOKENS).to(encoder.device)
+        text = reader.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        check_length(reader, text, TOKENS)
+        read = reader(text, return_tensors="pt", padding="max_length", max_length=TOKENS).to(encoder.device)
         hidden = encoder(**read, output_hidden_states=True, use_cache=False).hidden_states
         return Conditioning(torch.cat([hidden[layer] for layer in LAYERS], dim=-1))
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
-from engine.diffusion.families import Conditioning, Family, Parts, config, part
+from engine.diffusion.families import Conditioning, Family, Parts, config, part, tokenizer
 from engine.diffusion.flow import (
     as_image,
     as_picture,
@@ -58,18 +58,15 @@ class QwenImage(Family):
     sees = True
 
     def load(self, folder: Path, dtype: torch.dtype) -> Parts:
-        sees: Any = Qwen2VLImageProcessorPil
+        encoder = part(Qwen2_5_VLForConditionalGeneration, folder, "text_encoder", dtype).model  # and no head to speak
+        edits = (folder / "processor").exists()
         return Parts(
             part(QwenImageTransformer2DModel, folder, "transformer", dtype),
             part(AutoencoderKLQwenImage, folder, "vae", torch.float32),
-            (cast(Any, Qwen2Tokenizer).from_pretrained(folder / "tokenizer", local_files_only=True),),
-            (
-                part(Qwen2_5_VLForConditionalGeneration, folder, "text_encoder", dtype).model,
-            ),  # without the head that speaks
+            (tokenizer(Qwen2Tokenizer, folder, "tokenizer"),),
+            (encoder,),
             config(folder, "scheduler/scheduler_config.json"),
-            sees.from_pretrained(folder / "processor", local_files_only=True)
-            if (folder / "processor").exists()
-            else None,
+            tokenizer(Qwen2VLImageProcessorPil, folder, "processor") if edits else None,
             config(folder, "model_index.json"),
         )
 
@@ -143,11 +140,11 @@ class QwenImage(Family):
 
         diffusers 0.42 does not tell it, and transformers 5 then places them in one line, as the base never saw them.
         """
-        tokenizer, encoder = parts.tokenizers[0], cast(Any, parts.encoders[0])
+        reader, encoder = parts.tokenizers[0], cast(Any, parts.encoders[0])
         text, dropped = FRAME.format(task, said), DROPPED[task]
-        read: dict[str, Tensor] = tokenizer(text, return_tensors="pt")
-        pictures = read["input_ids"] == tokenizer.convert_tokens_to_ids(PICTURE)
-        check_length(tokenizer, text, TOKENS + dropped + int(pictures.sum()))
+        read: dict[str, Tensor] = reader(text, return_tensors="pt")
+        pictures = read["input_ids"] == reader.convert_tokens_to_ids(PICTURE)
+        check_length(reader, text, TOKENS + dropped + int(pictures.sum()))
         if seen:
             seen = {**seen, "mm_token_type_ids": pictures.int()}
         given = {name: value.to(encoder.device) for name, value in {**read, **seen}.items()}

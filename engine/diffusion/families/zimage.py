@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from engine.bases import Base
-from engine.diffusion.families import Conditioning, Family, Parts, config, part
+from engine.diffusion.families import Conditioning, Family, Parts, config, part, tokenizer
 from engine.diffusion.flow import linear_mu, linear_sigmas
 from engine.diffusion.samplers import FLOW
 from engine.diffusion.sentences import check_length, sentence
@@ -28,11 +28,12 @@ class ZImage(Family):
     samplers = tuple(FLOW)
 
     def load(self, folder: Path, dtype: torch.dtype) -> Parts:
+        encoder = part(Qwen3ForCausalLM, folder, "text_encoder", dtype).model  # and no head to speak
         return Parts(
             part(ZImageTransformer2DModel, folder, "transformer", dtype),
             part(AutoencoderKL, folder, "vae", torch.float32),
-            (cast(Any, Qwen2Tokenizer).from_pretrained(folder / "tokenizer", local_files_only=True),),
-            (part(Qwen3ForCausalLM, folder, "text_encoder", dtype).model,),  # without the head that speaks
+            (tokenizer(Qwen2Tokenizer, folder, "tokenizer"),),
+            (encoder,),
             config(folder, "scheduler/scheduler_config.json"),
             index=config(folder, "model_index.json"),
         )
@@ -45,11 +46,11 @@ class ZImage(Family):
     def encode(self, parts: Parts, prompt: Prompt, chunks: int) -> Conditioning:
         """(1, length, d), as long as the prompt is. Raises `Invalid` for more than 512 tokens."""
         del chunks
-        tokenizer, encoder = parts.tokenizers[0], cast(Any, parts.encoders[0])
+        reader, encoder = parts.tokenizers[0], cast(Any, parts.encoders[0])
         said = [{"role": "user", "content": sentence(prompt)}]
-        text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=True)
-        check_length(tokenizer, text, TOKENS)
-        read = tokenizer(text, return_tensors="pt").to(encoder.device)
+        text = reader.apply_chat_template(said, tokenize=False, add_generation_prompt=True, enable_thinking=True)
+        check_length(reader, text, TOKENS)
+        read = reader(text, return_tensors="pt").to(encoder.device)
         return Conditioning(encoder(**read, output_hidden_states=True, use_cache=False).hidden_states[-2])
 
     def predict(
