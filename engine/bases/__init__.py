@@ -122,7 +122,8 @@ class Base(BaseModel):
         model = made_of(self.family)
         parts = model.without({part for part in model.optional if not (self.folder / part).exists()}).parts
         files = [f"{part}/{file}" for part in parts for file in ("config.json", "*.safetensors")]
-        for file in (*files, "scheduler/scheduler_config.json"):
+        index = () if model.denoiser == "unet" else ("model_index.json",)
+        for file in (*files, "scheduler/scheduler_config.json", *index):
             if not any(self.folder.glob(file)):
                 todo = f"Put it into {self.folder}, which has diffusers' layout, or install the base again."
                 raise Invalid(f"base {self.name}", f"it lacks {file}", todo)

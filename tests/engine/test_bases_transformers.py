@@ -133,7 +133,8 @@ def test_a_published_model_is_known_by_its_name_and_its_configuration() -> None:
         ("sd3", "stable-diffusion-3.5-large", {}, (28, 3.5)), ("sd3", "stable-diffusion-3.5-medium", {}, (40, 4.5)),
         ("sd3", "stable-diffusion-3.5-large-turbo", {}, (4, 1.0)),
         ("flux2", "FLUX.2-klein-4B", {"is_distilled": True}, (4, 1.0)),
-        ("flux2", "FLUX.2-klein-base-4B", {"is_distilled": False}, (50, 4.0)), ("flux2", "FLUX.2-klein-base-9B", {}, (50, 4.0)),
+        ("flux2", "FLUX.2-klein-base-4B", {"is_distilled": False}, (50, 4.0)),
+        ("flux2", "FLUX.2-klein-base-9B", {}, (50, 4.0)),
         ("zimage", "Z-Image-Turbo", {}, (9, 0.0)), ("qwen", "Qwen-Image-Edit-2509", {}, (50, 4.0)),
     ):  # fmt: skip
         known = published(family, name, config)

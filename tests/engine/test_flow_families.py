@@ -228,16 +228,18 @@ def test_both_lengths_grow_together_so_that_a_short_negative_prompt_fits(residen
     rows = [ids[i : i + 75] for i in range(0, len(ids), 75)]
     assert len(rows) >= 4
     hidden: list[Tensor] = []
+    first: list[Tensor] = []
     for row in rows:
         framed = torch.tensor([[0, *row, 1] + [1] * (75 - len(row))])
         with torch.inference_mode():
-            both = [e(framed, output_hidden_states=True).hidden_states[-2] for e in resident.parts.encoders[:2]]
-        hidden.append(torch.cat([*both, torch.zeros(1, 77, 8)], dim=-1))
+            both: list[Any] = [e(framed, output_hidden_states=True) for e in resident.parts.encoders[:2]]
+        hidden.append(torch.cat([*(out.hidden_states[-2] for out in both), torch.zeros(1, 77, 8)], dim=-1))
+        first = first or [out.text_embeds for out in both]
     wanted = torch.cat([*hidden, t5_hidden(resident, long, 512)], dim=1)
     tokens, pooled = read(resident, long, LITERAL)
     torch.testing.assert_close(tokens, wanted, rtol=1e-5, atol=1e-5)
     assert pooled is not None
-    assert pooled.shape == (1, 32)
+    torch.testing.assert_close(pooled, torch.cat(first, dim=-1), rtol=1e-5, atol=1e-5)
     short = resident.texts([Prompt("a dog"), Prompt(long)])[0]
     assert short.tokens.shape == tokens.shape
     assert torch.isfinite(ours(resident, long, syntax=LITERAL)).all()
@@ -250,6 +252,14 @@ def test_more_than_t5_reads_is_refused_and_nothing_is_cut(resident: Resident) ->
     with pytest.raises(Invalid, match="511 are the most") as caught:
         read(resident, too_long)
     assert "Shorten it" in caught.value.hint
+
+
+@pytest.mark.parametrize("base_name", ["tiny-sd3"])
+def test_t5s_sequence_grows_where_t5_alone_needs_it(resident: Resident) -> None:
+    text = "x " * 140  # 140 tokens of CLIP, two pieces; 280 of T5, with a blank each
+    tokens, _ = read(resident, text)
+    torch.testing.assert_close(tokens[:, -512:], t5_hidden(resident, text, 512), rtol=1e-5, atol=1e-5)
+    assert tokens.shape[1] == 4 * 77 + 512
 
 
 # Refusals

@@ -9,8 +9,8 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +38,9 @@ class Parts:
     """What a base is made of, on the CPU as loaded. `scheduler` is the base's own scheduler configuration.
 
     `denoiser` is the network that draws, a UNet or a transformer, `vae` an autoencoder: Any, as diffusers types them
-    in part. `processor` prepares pictures for a text encoder that sees them; `distilled` is a base that was trained to
-    draw without guidance. `words` are the embeddings that prompts may name now.
+    in part. `processor` prepares pictures for a text encoder that sees them; `index` is what the base says of itself
+    as a whole (diffusers' model_index.json), empty where it does not. `words` are the embeddings that prompts may name
+    now.
     """
 
     denoiser: Any
@@ -48,7 +49,7 @@ class Parts:
     encoders: tuple[nn.Module, ...]
     scheduler: dict[str, Any]
     processor: Any = None
-    distilled: bool = False
+    index: Mapping[str, Any] = field(default_factory=dict[str, Any])
     words: tuple[Word, ...] = ()
 
 
@@ -69,7 +70,7 @@ class Conditioning:
 class Family(ABC):
     """One file of this folder is one: a module whose `FAMILY` is an instance of a subclass."""
 
-    preview: Preview  # for bases that bring none of their own
+    preview: Preview | None = None  # for bases that bring none of their own; None: it is fitted to the autoencoder
     samplers: tuple[str, ...] = SAMPLERS
     voices: tuple[str, ...] = ("text_encoder", "text_encoder_2")  # what LoRAs call its text encoders
     sees: bool = False  # whether its text encoder reads the reference pictures along with the prompt
@@ -151,7 +152,7 @@ def find(name: str) -> Family:
 
 
 def tokenizer(cls: Any, folder: Path, name: str) -> Any:
-    """One tokenizer of a base, never from a network."""
+    """One tokenizer of a base, or what prepares pictures for its encoder; never from a network."""
     return cls.from_pretrained(folder / name, local_files_only=True)
 
 

@@ -86,9 +86,8 @@ class StableDiffusion3(Family):
         self, parts: Parts, net: nn.Module, x: Tensor, t: Tensor, cond: Conditioning, guidance: float
     ) -> Tensor:
         del parts, guidance  # this network reads none
-        return net(
-            x, timestep=t.expand(len(x)), encoder_hidden_states=cond.tokens, pooled_projections=cond.pooled
-        ).sample
+        texts = {"encoder_hidden_states": cond.tokens, "pooled_projections": cond.pooled}
+        return net(x, timestep=t.expand(len(x)), **texts).sample
 
     def timing(self, parts: Parts, steps: int, shape: tuple[int, ...]) -> dict[str, Any]:
         if not parts.scheduler.get("use_dynamic_shifting"):
