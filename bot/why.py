@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 from bot.sheets import MOST_THUMBS, Credit, Panelled, on_paper, why_sheet
 from bot.surgery import whole_word, with_articles
 from bot.triggers import SUBJECTS
-from engine import controls
+from engine import controls, references
 from engine.bases import Base, fingerprint
 from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
@@ -53,6 +53,11 @@ def redrawing(recipe: dict[str, Any], name: str, base: Base, store: Store) -> Im
         net = controls.net_for(control["kind"], base, store.home)
         if fingerprint(net.folder) != control["sha256"]:
             why = f"the ControlNet “{control['net']}” that it followed is not the one that is here now ({net.name})"
+            raise Invalid(name, why, "Bring the earlier one back, or draw its prompt anew.")
+    for reference in recipe.get("references", ()):
+        adapter = references.adapter_for(base, store.home)
+        if reference["sha256"] != (fingerprint(adapter.folder) if adapter else ""):
+            why = f"the IP-Adapter “{reference['adapter']}” that looked for it is another one now"
             raise Invalid(name, why, "Bring the earlier one back, or draw its prompt anew.")
     return plan_from(recipe, store.input)
 

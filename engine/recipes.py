@@ -22,6 +22,7 @@ from engine.controls import Net
 from engine.errors import Invalid
 from engine.plans import MAX_DELIVERED, Control, ControlKind, ImagePlan, Kind, LoraRef, LoraStack, Reference
 from engine.prompts import LITERAL
+from engine.references import Adapter
 
 VERSION = "0.2.0"
 OURS, A1111 = "atelier", "parameters"
@@ -57,11 +58,13 @@ class RecipeControl(BaseModel):
 
 
 class RecipeReference(BaseModel):
-    """`image` is the picture's SHA-256."""
+    """`image` is the picture's SHA-256, `adapter` and `sha256` are the IP-Adapter that looked at it, if any did."""
 
     model_config = ConfigDict(frozen=True, strict=True)
     weight: float
     image: str
+    adapter: str = ""
+    sha256: str = ""
 
 
 class Recipe(BaseModel):
@@ -107,9 +110,13 @@ def companion_folder(name: str) -> Path:
 
 def recipe_of(
     plan: ImagePlan, index: int, base: Base, cards: dict[str, LoraCard], made_with: dict[str, str | int],
-    nets: tuple[Net, ...] = (),
+    followers: tuple[tuple[Net, ...], Adapter | None] = ((), None),
 ) -> Recipe:  # fmt: skip
-    """The recipe of picture `index` of a plan; `cards`: of each LoRA in its stack, `nets`: of each of its controls."""
+    """The recipe of picture `index` of a plan; `cards`: of each LoRA in its stack.
+
+    `followers`: the ControlNet of each of its controls, and what looks at its references where the base does not.
+    """
+    nets, adapter = followers
     used = [cards[ref.name] for ref in plan.stack.refs]
     return Recipe(
         atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
@@ -119,15 +126,18 @@ def recipe_of(
                for r in plan.stack.refs],
         image=_digest(plan.image), mask=_digest(plan.mask), strength=plan.strength if plan.image else None,
         licences={"base": base.licence} | {card.name: card.licence for card in used}
-                 | {f"control {net.name}": net.licence for net in nets},
-        commercial=base.commercial and all(one.commercial for one in (*used, *nets)), made_with=made_with,
+                 | {f"control {net.name}": net.licence for net in nets}
+                 | ({f"reference {adapter.name}": adapter.licence} if adapter else {}),
+        commercial=base.commercial and all(one.commercial for one in (*used, *nets, *((adapter,) if adapter else ()))),
+        made_with=made_with,
         upscale=plan.upscale, transparent=plan.transparent,
         companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
         syntax=plan.syntax,
         controls=[RecipeControl(kind=c.kind, weight=c.weight, until=c.until, image=_sha256(c.image), is_map=c.is_map,
                                 net=net.name, sha256=fingerprint(net.folder))
                   for c, net in zip(plan.controls, nets, strict=True)],
-        references=[RecipeReference(weight=r.weight, image=_sha256(r.image)) for r in plan.references],
+        references=[RecipeReference(weight=r.weight, image=_sha256(r.image), adapter=adapter.name if adapter else "",
+                                    sha256=fingerprint(adapter.folder) if adapter else "") for r in plan.references],
     )  # fmt: skip
 
 

@@ -11,12 +11,13 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from engine import bases, controls, recipes
+from engine import bases, controls, recipes, references
 from engine.bases.memory import check_fits
 from engine.catalog import Catalog
 from engine.diffusion.control import Guide, Nets
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
+from engine.diffusion.reference import looking
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
 from engine.diffusion.resident import Resident, free_memory
 from engine.errors import Invalid, NoPicture, OutOfMemory, WrongBase
@@ -55,6 +56,7 @@ class Runners:
         base = bases.find(name, self._home)
         if self._resident is None or self._resident.base != base:
             base.check_whole()
+            self._nets = Nets(self._device)
             self._resident = None  # the old one goes before the new one comes
             check_fits(base, self._device.type == "cuda", free_memory(self._device))
             dtype = torch.float32 if self._device.type == "cpu" else getattr(torch, base.precision)
@@ -72,23 +74,27 @@ class Runners:
                 )
         self._companions.check(plan)
         nets = controls.nets_for(plan.controls, base, self._home)
+        adapter = references.adapter_for(base, self._home) if plan.references else None
         resident = self.resident(plan.base)
         drawing = Drawing(plan)
         canvas = drawing.canvas(resident)
-        references = tuple(_reference(one) for one in plan.references)
+        shown_to_it = () if adapter else tuple(_reference(one) for one in plan.references)
         guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
         pictures: list[Picture] = []
-        with resident.stacked(plan.stack, self._catalog.weights):
+        with (
+            resident.stacked(plan.stack, self._catalog.weights),
+            looking(resident, adapter, plan.references) as net,
+        ):
             for k in range(plan.count):
                 stroke: Stroke | None = None
-                for stroke in draw(resident, _brush(plan, k, canvas, references, guides)):
+                for stroke in draw(resident, _brush(plan, k, canvas, shown_to_it, guides), net):
                     shown = preview(resident, stroke.clean)
                     yield drawing.progress(k, stroke.step, stroke.steps, shown)
                 assert stroke is not None  # a plan has one step at least
                 image = delivered(_finished(resident, stroke, plan), plan, self._companions, drawing.over())
                 if plan.companions:
                     yield drawing.progress(k, stroke.steps + 1, stroke.steps, None)
-                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device), nets)
+                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device), (nets, adapter))
                 pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from bot.conversation import Shot
 from bot.message import Inbound
+from bot.replies import recipe_said
 from bot.rules.following import following
-from engine.errors import Invalid
 from tests.bot.talking import Talk, pictures
-from tests.fakes.shelf import put_control
+from tests.fakes.shelf import put_adapter, put_control
 
 
 @pytest.fixture
@@ -18,6 +19,12 @@ def talk(tmp_path: Path) -> Talk:
 
 def inbound(text: str, attached: int = 1) -> Inbound:
     return Inbound(id="1", thread="t", person="p", text=text, attachments=pictures(attached))
+
+
+async def last_shot(talk: Talk) -> Shot:
+    found = (await talk.assistant._history.open(inbound(""))).last
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -81,6 +88,7 @@ async def test_what_is_changed_later_still_follows_it(talk: Talk) -> None:
     await talk.say("make it blue")
     assert "blue" in talk.picture.prompt
     assert talk.picture.controls == controls
+    assert "Follows pictures: edge 1" in recipe_said(await last_shot(talk), talk.shelf)
     await talk.say("draw a fox on a beach")
     assert talk.picture.controls == ()
 
@@ -105,10 +113,11 @@ async def test_where_none_is_installed_the_reply_says_what_is_missing(talk: Talk
 
 
 async def test_a_look_is_a_reference_and_the_refusal_of_a_base_is_said(talk: Talk) -> None:
+    reply = await talk.say("a fox in the look of this picture", attached=1)
+    assert "Paper takes no reference pictures without an IP-Adapter" in reply.text
+    assert "atelier references add FILE --encoder FOLDER" in reply.text
+    put_adapter(talk.home, "looks")
     reply = await talk.say("a fox in the look of this picture", attached=2)
     assert len(talk.picture.references) == 1
     assert talk.picture.image is None
     assert "Only the first" in reply.text
-    talk.engine.breaks_with = Invalid("reference", "this base takes no reference pictures", "Take another.")
-    reply = await talk.say("a mug in the look of this picture", attached=1)
-    assert "this base takes no reference pictures" in reply.text
