@@ -86,7 +86,8 @@ def draw(resident: Resident, brush: Brush, net: nn.Module | None = None) -> Gene
         asked = guided(model, brush.guides, (i + 1) / len(sampler.timesteps))
         out = family.predict(parts, asked, seen.to(resident.dtype), t, cond, brush.guidance).float()
         if len(out) == 2:
-            out = family.guided(*out.chunk(2), brush.guidance)
+            without, with_prompt = out.chunk(2)
+            out = family.guided(without, with_prompt, brush.guidance)
         x, clean = sampler.step(out, t, x)
         x = _kept(sampler, brush.canvas, x, noise, i)
         yield Stroke(i + 1, len(sampler.timesteps), x, clean)

@@ -39,6 +39,9 @@ async def last_shot(talk: Talk) -> Shot:
         ("a room, use this depth map", "depth", "a room"),
         ("use this sketch: a fox on a beach", "sketch", "a fox on a beach"),
         ("a fox from my sketch", "sketch", "a fox"),
+        ("Can you use this sketch, please?", "sketch", ""),
+        ("the same but in the pose of this picture", "pose", ""),
+        ("please draw it in this pose", "pose", ""),
         ("a mug in the look of this picture", "look", "a mug"),
         ("a mug in the style of this photo", "look", "a mug"),
         ("a mug that looks like this poster", "look", "a mug"),
@@ -100,9 +103,18 @@ async def test_a_sketch_without_a_word_is_for_the_last_picture_or_asks_what_to_s
     assert "fox" in talk.picture.prompt
     assert [c.kind for c in talk.picture.controls] == ["sketch"]
     await talk.say("a castle")
-    await talk.say("use this sketch", attached=1)
+    await talk.say("can you use this sketch, please?", attached=1)
     assert "castle" in talk.picture.prompt
     assert [c.kind for c in talk.picture.controls] == ["sketch"]
+
+
+async def test_an_answer_joins_what_was_said_before(talk: Talk) -> None:
+    put_control(talk.home, "net", "edge")
+    assert (await talk.say("a banner, follow these edges", attached=1)).text == "What shall it show?"
+    await talk.say("a castle")
+    assert "castle" in talk.picture.prompt
+    assert talk.picture.width > talk.picture.height  # as a banner is
+    assert [c.kind for c in talk.picture.controls] == ["edge"]
 
 
 async def test_where_none_is_installed_the_reply_says_what_is_missing(talk: Talk) -> None:
