@@ -183,6 +183,13 @@ async def _controls(studio: Studio, args: argparse.Namespace, terminal: Terminal
     controls.controls_command(studio, said, terminal)
 
 
+async def _references(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import references
+
+    said = references.Request(**{name: getattr(args, name) for name in references.Request.__slots__})
+    references.references_command(studio, said, terminal)
+
+
 async def _chat(studio: Studio, _: argparse.Namespace, terminal: Terminal) -> None:
     from bot.commands import conversation
 
@@ -246,6 +253,7 @@ def _parser() -> Parser:
     _add_loras(command("loras", _loras, "List the LoRAs, show one, take files in and write them out."), common)
     _add_bases(command("bases", _bases, "List the base models; add one, download one, choose one, check one."))
     _add_controls(command("controls", _controls, "List the ControlNets, or add one: edges, poses, depths, sketches."))
+    _add_references(command("references", _references, "List the IP-Adapters, or add one, to look at pictures."))
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
     service = command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks.")
     service.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
@@ -424,6 +432,17 @@ def _add_controls(parser: Parser) -> None:
     what = "to add: a folder in diffusers' layout, or a .safetensors file"
     parser.add_argument("path", nargs="?", type=path, metavar="FOLDER", help=what)
     parser.add_argument("--kind", type=one_of(CONTROLS), metavar="KIND", help=f"what it reads: {', '.join(CONTROLS)}")
+    _add_terms(parser)
+
+
+def _add_references(parser: Parser) -> None:
+    parser.add_argument("what", nargs="?", default="list", type=one_of(("list", "add")), metavar="list|add")
+    parser.add_argument("path", nargs="?", type=path, metavar="FILE", help="to add: an IP-Adapter's .safetensors")
+    parser.add_argument("--encoder", type=path, metavar="FOLDER", help="its CLIP vision encoder: config.json, weights")
+    _add_terms(parser)
+
+
+def _add_terms(parser: Parser) -> None:
     parser.add_argument("--name", dest="as_name", default="", metavar="N", help="what it is called")
     parser.add_argument("--licence", default="", metavar="TEXT", help="its licence, where the file does not say it")
     parser.add_argument("--commercial", action=argparse.BooleanOptionalAction, help="whether its pictures may be sold")

@@ -20,7 +20,7 @@ from bot.newcomers import brings_a_lora, parcels, taken_in
 from bot.planner import Picture, brand_card, emphasised, followed, plan_for
 from bot.presses import ANOTHER, NOTHING_TO_STOP, STOPPED, TRAIN, asks_to_stop, gathered, picked
 from bot.rules.answers import completed
-from bot.rules.following import answered, following
+from bot.rules.following import Following, answered, following
 from bot.shelf import Shelf
 from bot.uploads import check_picture
 from engine.catalog import LoraCard
@@ -30,6 +30,7 @@ from engine.jobs import Progress, Queued, Ticket
 from engine.plans import MAX_COUNT, MAX_PROMPT, MAX_SEED, ImagePlan, Plan, TrainPlan
 from engine.prompts import Prompt, Span, plain, taken
 from engine.queue import Saved, SavedPicture
+from engine.references import adapter_for
 from engine.wildcards import Lines, no_files, resolved
 
 log = logging.getLogger(__name__)
@@ -125,8 +126,8 @@ class Assistant:
             return
         if talk.here.trains and pictures(message) and not message.text.strip():
             message = message.model_copy(update={"text": TRAIN})
-        if (follow := following(message)) and follow.what != "look":
-            net_for(follow.what, self._shelf.base, self._shelf.home)
+        if follow := following(message):
+            self._check(follow)
         intent, message, seed = await self._read(talk, message)
         try:
             async with aclosing(self._act(intent, talk, message, seed)) as said:
@@ -134,6 +135,13 @@ class Assistant:
                     yield reply
         except UserError as error:  # what was meant is known by now
             yield replies.refusal(error, intent.kind)
+
+    def _check(self, follow: Following) -> None:
+        """Raise `Invalid`, before anything else is asked, where that cannot be followed on this base."""
+        if follow.what == "look":
+            adapter_for(self._shelf.base, self._shelf.home)
+        else:
+            net_for(follow.what, self._shelf.base, self._shelf.home)
 
     async def _read(self, talk: Conversation, message: Inbound) -> tuple[Intent, Inbound, int]:
         """What was meant, the message with its choices (`{a|b}`) made, and the seed that made them.

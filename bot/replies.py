@@ -122,8 +122,11 @@ def recipe_said(shot: Shot, shelf: Shelf) -> str:
     """All that makes a picture, a line each."""
     plan, made = shot.plan, [f"{ref.name} {ref.weight:g} ({ref.sha256[:12]})" for ref in shot.plan.stack.refs]
     numbers = f"{numbers_said(plan)[:-1]}, {plan.steps} steps, guidance {plan.guidance:g}, sampler {plan.sampler}."
+    followed = [f"{control.kind} {control.weight:g}" for control in plan.controls]
+    followed += [f"look {reference.weight:g}" for reference in plan.references]
     return "\n".join(
         (f"Prompt: “{plan.prompt}”", numbers, f"LoRAs: {', '.join(made) or 'none'}", f"Base: {shelf.base.title}",
+         *((f"Follows pictures: {', '.join(followed)}",) if followed else ()),
          "The PNG carries all of this; `atelier draw --again FILE` draws it anew.")
     )  # fmt: skip
 

@@ -5,8 +5,9 @@
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops, ImageStat
@@ -14,7 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 from bot.sheets import MOST_THUMBS, Credit, Panelled, on_paper, why_sheet
 from bot.surgery import whole_word, with_articles
 from bot.triggers import SUBJECTS
-from engine import controls, upscalers
+from engine import controls, references, upscalers
 from engine.bases import Base, fingerprint
 from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
@@ -42,23 +43,34 @@ class Panel:
 
 def redrawing(recipe: dict[str, Any], name: str, base: Base, store: Store) -> ImagePlan:
     """The plan that draws the picture `name` again; `Invalid` if what drew it is not as it was then."""
+    for why, todo in _changed(recipe, base, store.home):
+        raise Invalid(name, why, todo)
+    return plan_from(recipe, store.input)
+
+
+def _changed(recipe: dict[str, Any], base: Base, home: Path) -> Iterator[tuple[str, str]]:
+    """What is another one now than when it was drawn, and what to do."""
     if base.fingerprint() != recipe["base_sha256"]:
         why = f"the base “{recipe['base']}” is another one now than when it was drawn"
-        raise Invalid(name, why, "Bring the earlier base back, or draw its prompt anew.")
+        yield why, "Bring the earlier base back, or draw its prompt anew."
     for companion, sha256 in recipe.get("companions", {}).items():
         if fingerprint(companion_folder(companion)) != sha256:
             why = f"the {companion} that worked on it is another one now"
-            raise Invalid(name, why, "Draw its prompt anew, or with the Atelier that drew it.")
+            yield why, "Draw its prompt anew, or with the Atelier that drew it."
     for control in recipe.get("controls", ()):
-        net = controls.net_for(control["kind"], base, store.home)
+        net = controls.net_for(control["kind"], base, home)
         if fingerprint(net.folder) != control["sha256"]:
             why = f"the ControlNet “{control['net']}” that it followed is not the one that is here now ({net.name})"
-            raise Invalid(name, why, "Bring the earlier one back, or draw its prompt anew.")
+            yield why, "Bring the earlier one back, or draw its prompt anew."
+    for reference in recipe.get("references", ()):
+        adapter = references.adapter_for(base, home)
+        if reference["sha256"] != (fingerprint(adapter.folder) if adapter else ""):
+            why = f"the IP-Adapter “{reference['adapter']}” that looked for it is another one now"
+            yield why, "Bring the earlier one back, or draw its prompt anew."
     upscaler: str = recipe.get("upscaler", "")
-    if upscaler and upscalers.sha256_of(upscaler, store.home) != recipe["upscaler_sha256"]:
+    if upscaler and upscalers.sha256_of(upscaler, home) != recipe["upscaler_sha256"]:
         why = f"the upscaler “{upscaler}” is another file now than when it was drawn"
-        raise Invalid(name, why, "Add the earlier file under that name, or draw its prompt anew.")
-    return plan_from(recipe, store.input)
+        yield why, "Add the earlier file under that name, or draw its prompt anew."
 
 
 def panels(plan: ImagePlan, name: str, catalog: Catalog) -> tuple[Panel, ...]:

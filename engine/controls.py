@@ -114,10 +114,10 @@ def add(path: Path, kind: ControlKind, wanted: Wanted, home: Path) -> Net:
     header = read_header(file)
     config = read_config(path / CONFIG) if path.is_dir() else _config_of(header, file.name, home)
     family = _family(config, path.name)
-    name = _free_name(wanted.name or path.stem, home)
+    name = free_name(wanted.name or path.stem, home / "controls")
     check_room(home, header.size)
     terms = wanted.terms(header.metadata.get("modelspec.license", ""), path.name)
-    with _staged(name, home) as folder:
+    with staged(name, home / "controls") as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=1), "utf-8")
         _convert(file, folder)
         (folder / MANIFEST).write_text(tomli_w.dumps(_facts(kind, family, terms)), "utf-8")
@@ -217,12 +217,13 @@ def _parts(base: Base) -> tuple[Path, Path]:
     return base.folder / "unet", base.folder / "vae"
 
 
-def _free_name(said: str, home: Path) -> str:
+def free_name(said: str, root: Path) -> str:
+    """`said` as the name of a folder that is not in `root` yet. Raises `Invalid`."""
     name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")[:64].strip("-_")
     if not NAME.fullmatch(name):
         raise Invalid("--name", f"“{said[:60]}” is no name", "Use letters, digits, - and _.")
-    if (home / "controls" / name).exists():
-        raise Invalid("--name", f"there is a ControlNet named “{name}” already", "Choose another with --name N.")
+    if (root / name).exists():
+        raise Invalid("--name", f"there is one named “{name}” in {root.name} already", "Choose another: --name N.")
     return name
 
 
@@ -237,9 +238,8 @@ def _convert(file: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _staged(name: str, home: Path) -> Generator[Path]:
-    """A folder to fill, which is HOME/controls/NAME when the block has ended well, and nowhere when it has not."""
-    root = home / "controls"
+def staged(name: str, root: Path) -> Generator[Path]:
+    """A folder to fill, which is `root`/NAME when the block has ended well, and nowhere when it has not."""
     folder = root / NEW / f"{name}-{secrets.token_hex(4)}"
     with writing(root):
         folder.mkdir(parents=True)

@@ -33,6 +33,7 @@ from engine.plans import (
     Reference,
 )  # fmt: skip
 from engine.prompts import LITERAL
+from engine.references import Adapter
 
 VERSION = "0.2.0"
 OURS, A1111 = "atelier", "parameters"
@@ -71,11 +72,13 @@ class RecipeControl(BaseModel):
 
 
 class RecipeReference(BaseModel):
-    """`image` is the picture's SHA-256."""
+    """`image` is the picture's SHA-256, `adapter` and `sha256` are the IP-Adapter that looked at it, if any did."""
 
     model_config = ConfigDict(frozen=True, strict=True)
     weight: float
     image: str
+    adapter: str = ""
+    sha256: str = ""
 
 
 class RecipeEmbedding(BaseModel):
@@ -133,16 +136,19 @@ def companion_folder(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Used:
-    """What a plan named, as it was found: cards of its LoRAs and embeddings, the nets of its controls, its upscaler."""
+    """What a plan named, as it was found: cards of its LoRAs and embeddings, the net of each of its controls, what
+    looks at its references where the base does not, and its upscaler.
+    """
 
     cards: dict[str, LoraCard]
     nets: tuple[Net, ...] = ()
+    adapter: Adapter | None = None
     upscaler_sha256: str = ""
 
 
 def recipe_of(plan: ImagePlan, index: int, base: Base, found: Used, made_with: dict[str, str | int]) -> Recipe:
     """The recipe of picture `index` of a plan."""
-    cards, nets = found.cards, found.nets
+    cards, nets, adapter = found.cards, found.nets, found.adapter
     used = [cards[ref.name] for ref in (*plan.stack.refs, *plan.embeddings)]
     return Recipe(
         atelier=VERSION, prompt=plan.prompt, negative=plan.negative, base=base.name, base_sha256=base.fingerprint(),
@@ -152,15 +158,18 @@ def recipe_of(plan: ImagePlan, index: int, base: Base, found: Used, made_with: d
                for r in plan.stack.refs],
         image=_digest(plan.image), mask=_digest(plan.mask), strength=plan.strength if plan.image else None,
         licences={"base": base.licence} | {card.name: card.licence for card in used}
-                 | {f"control {net.name}": net.licence for net in nets},
-        commercial=base.commercial and all(one.commercial for one in (*used, *nets)), made_with=made_with,
+                 | {f"control {net.name}": net.licence for net in nets}
+                 | ({f"reference {adapter.name}": adapter.licence} if adapter else {}),
+        commercial=base.commercial and all(one.commercial for one in (*used, *nets, *((adapter,) if adapter else ()))),
+        made_with=made_with,
         upscale=plan.upscale, transparent=plan.transparent,
         companions={name: fingerprint(companion_folder(name)) for name in plan.companions},
         syntax=plan.syntax,
         controls=[RecipeControl(kind=c.kind, weight=c.weight, until=c.until, image=_sha256(c.image), is_map=c.is_map,
                                 net=net.name, sha256=fingerprint(net.folder))
                   for c, net in zip(plan.controls, nets, strict=True)],
-        references=[RecipeReference(weight=r.weight, image=_sha256(r.image)) for r in plan.references],
+        references=[RecipeReference(weight=r.weight, image=_sha256(r.image), adapter=adapter.name if adapter else "",
+                                    sha256=fingerprint(adapter.folder) if adapter else "") for r in plan.references],
         embeddings=[RecipeEmbedding(name=r.name, trigger=r.trigger, sha256=r.sha256) for r in plan.embeddings],
         upscaler=plan.upscaler, upscaler_sha256=found.upscaler_sha256, detail=plan.detail,
     )  # fmt: skip

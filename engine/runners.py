@@ -11,27 +11,42 @@ from pathlib import Path
 import diffusers
 import torch
 from PIL import Image, ImageFilter
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine import bases, controls, recipes
+from engine import bases, controls, recipes, references
 from engine.bases import Base
 from engine.bases.memory import check_fits
 from engine.catalog import Catalog, LoraCard
-from engine.controls import Net
 from engine.datasets import no_variant
 from engine.diffusion import families
 from engine.diffusion.control import Guide, Nets
 from engine.diffusion.deliver import Companions, Steps, delivered, on_white, resized
 from engine.diffusion.preview import preview
+from engine.diffusion.reference import looking
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
 from engine.diffusion.resident import Resident, free_memory
 from engine.diffusion.tiles import detailed, grid
 from engine.errors import Invalid, NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, Reference, TrainPlan
+from engine.recipes import Used
 from engine.training.loop import train
 
 MAX_REFERENCE = 1_048_576  # pixels of a reference picture as a base reads it
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What a picture is drawn by beside its prompt: the network to ask, if it is not the base's own, the references
+    that the base reads itself, and its controls.
+    """
+
+    net: nn.Module | None = None
+    references: tuple[Tensor, ...] = ()
+    guides: tuple[Guide, ...] = ()
+
+
+BLIND = Eyes()
 
 
 class Runners:
@@ -63,6 +78,7 @@ class Runners:
         base = bases.find(name, self._home)
         if self._resident is None or self._resident.base != base:
             base.check_whole()
+            self._nets = Nets(self._device)
             self._resident = None  # the old one goes before the new one comes
             check_fits(base, self._device.type == "cuda", free_memory(self._device))
             dtype = torch.float32 if self._device.type == "cpu" else getattr(torch, base.precision)
@@ -94,22 +110,28 @@ class Runners:
                 raise no_variant(card, base, f"it was trained for {card.family} ({card.base}), not {base.family}")
         self._companions.check(plan)
         nets = controls.nets_for(plan.controls, base, self._home)
+        used = Used(
+            cards, nets, references.adapter_for(base, self._home) if plan.references else None,
+            self._companions.upscaler_sha256(plan),
+        )  # fmt: skip
         if not plan.samples:  # the base is not asked, so it is not loaded
-            yield from self._finished(plan, base, cards, nets, None)
+            yield from self._finished(plan, base, used, self._drawing(plan, base))
             return
         resident = self.resident(plan.base)
-        with self._spoken_to(resident, plan, cards):
-            yield from self._finished(plan, base, cards, nets, resident)
+        guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
+        with (
+            self._spoken_to(resident, plan, cards),
+            looking(resident, used.adapter, plan.references) as net,
+        ):
+            shown = () if used.adapter else tuple(_reference(one) for one in plan.references)
+            yield from self._finished(plan, base, used, self._drawing(plan, base, resident, Eyes(net, shown, guides)))
 
-    def _finished(
-        self, plan: ImagePlan, base: Base, cards: dict[str, LoraCard], nets: tuple[Net, ...], resident: Resident | None
-    ) -> Generator[Event]:
-        """Each of the plan's pictures, drawn where it is to be drawn, and then delivered."""
+    def _drawing(self, plan: ImagePlan, base: Base, resident: Resident | None = None, eyes: Eyes = BLIND) -> "Drawing":
         tiles = len(grid(*plan.delivered, base.size)) if plan.detail else 0
-        guides: tuple[Guide, ...] = ()
-        if resident:
-            guides = self._nets.guides(plan.controls, nets, (plan.width, plan.height), resident.dtype)
-        drawing = Drawing(plan, resident, self._companions.tiles(plan) + tiles, guides)
+        return Drawing(plan, resident, self._companions.tiles(plan) + tiles, eyes)
+
+    def _finished(self, plan: ImagePlan, base: Base, used: Used, drawing: "Drawing") -> Generator[Event]:
+        """Each of the plan's pictures, drawn where it is to be drawn, and then delivered."""
         canvas = drawing.canvas()
         pictures: list[Picture] = []
         for k in range(plan.count):
@@ -125,8 +147,7 @@ class Runners:
                 yield drawing.after(k, done)
             if plan.companions:
                 yield drawing.after(k, drawing.tiles + 1)
-            sha256 = self._companions.upscaler_sha256(plan)
-            recipe = recipes.recipe_of(plan, k, base, recipes.Used(cards, nets, sha256), made_with(self._device))
+            recipe = recipes.recipe_of(plan, k, base, used, made_with(self._device))
             pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
 
@@ -141,7 +162,7 @@ class Drawing:
     plan: ImagePlan
     resident: Resident | None
     tiles: int
-    guides: tuple[Guide, ...] = ()
+    eyes: Eyes = BLIND
     strokes: int = 0  # steps of a picture before it is delivered, known once it is drawn
 
     def canvas(self) -> Canvas | None:
@@ -167,7 +188,7 @@ class Drawing:
             return _opened(plan.image, (plan.width, plan.height))
         assert self.resident is not None
         stroke: Stroke | None = None
-        for stroke in draw(self.resident, _brush(plan, k, canvas, self.guides)):
+        for stroke in draw(self.resident, _brush(plan, k, canvas, self.eyes), self.eyes.net):
             self.strokes = stroke.steps
             yield self._progress(k, stroke.step, preview(self.resident, stroke.clean))
         assert stroke is not None  # a plan has one step at least
@@ -178,7 +199,14 @@ class Drawing:
         """Picture `k`, enlarged, with the detail that the plan asks for."""
         assert self.resident is not None
         with _blaming(self.plan):
-            return (yield from detailed(self.resident, image, _brush(self.plan, k), self.plan.detail))
+            return (
+                yield from detailed(
+                    self.resident,
+                    image,
+                    _brush(self.plan, k, None, Eyes(references=self.eyes.references)),
+                    self.plan.detail,
+                )
+            )
 
     def over(self) -> tuple[Image.Image, Image.Image] | None:
         """Of inpainting: what is painted over, and the mask, both of the delivered size."""
@@ -198,12 +226,11 @@ class Drawing:
         return Progress(stage, step, whole, k + 1, self.plan.count, preview=shown)
 
 
-def _brush(plan: ImagePlan, k: int, canvas: Canvas | None = None, guides: tuple[Guide, ...] = ()) -> Brush:
+def _brush(plan: ImagePlan, k: int, canvas: Canvas | None, eyes: Eyes) -> Brush:
     """How picture `k` of a plan is drawn."""
-    references = tuple(_reference(one) for one in plan.references)
     return Brush(
         plan.prompt, plan.negative, plan.seed + k, plan.width, plan.height, plan.steps, plan.guidance, plan.sampler,
-        canvas, plan.syntax, references, guides,
+        canvas, plan.syntax, eyes.references, eyes.guides,
     )  # fmt: skip
 
 

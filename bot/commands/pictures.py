@@ -24,10 +24,11 @@ from engine.controls import nets_for
 from engine.datasets import no_variant
 from engine.errors import Invalid
 from engine.jobs import Progress
-from engine.plans import MAX_COUNT, MAX_SEED, Control, ImagePlan, LoraRef, LoraStack, brief, check_range
+from engine.plans import MAX_COUNT, MAX_SEED, Control, ImagePlan, LoraRef, LoraStack, Reference, brief, check_range
 from engine.prompts import MARKED, Prompt, plain
 from engine.queue import Saved, SavedPicture
 from engine.recipes import read_recipe
+from engine.references import adapter_for
 from engine.wildcards import has_choices, resolved, wildcards
 
 MOST_SEEDS, MOST_WEIGHTS = 8, 8
@@ -214,7 +215,7 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         transparent=wish.transparent,
         syntax=MARKED,
         controls=_controls(studio, wish, base),
-        references=referred(wish.reference),
+        references=_references(studio, wish, base),
         embeddings=spoken,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
@@ -229,6 +230,14 @@ def _controls(studio: Studio, wish: Wish, base: Base) -> tuple[Control, ...]:
     if until is not None and not found:
         raise Invalid("--control-until", "there is no control that it belongs to", "Name one with --control KIND:FILE.")
     nets_for(found, base, studio.settings.home)
+    return found
+
+
+def _references(studio: Studio, wish: Wish, base: Base) -> tuple[Reference, ...]:
+    """The pictures of how it is to look. Raises `Invalid` where the base wants an IP-Adapter for them, and has none."""
+    found = referred(wish.reference)
+    if found:
+        adapter_for(base, studio.settings.home)
     return found
 
 

@@ -3,13 +3,14 @@
 Nothing of it is read where no picture is attached.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bot.conversation import Asked
 from bot.message import Attachment, Inbound
 from bot.rules.acts import is_question, is_training
-from bot.rules.text import Text, plain, tidy
+from bot.rules.answers import completed
+from bot.rules.text import Text, compiled, plain, tidy
 from engine.plans import ControlKind
 
 ENOUGH = 4  # pictures from which on they are a set to learn from
@@ -31,11 +32,18 @@ FORMS: tuple[tuple[ControlKind | Literal["look"], str], ...] = (
     ("look", rf"\b(?:in|with)\s+the\s+{SAME}(?:look|style|manner|feel)\s+of\s+{THIS}\s+{PICTURE}\b"),
     ("look", rf"\b(?:and\s+)?(?:make it |have it |that |which )?looks?(?:ing)?\s+like\s+{THIS}\s+{PICTURE}\b"),
 )
+NOTHING = (
+    r"(?:please|now|then|but|and|just|instead|again|so|also|can|could|would|you|we|i|want|would like|like|draw|make|do|"
+    r"have|show|give|redo|redraw|try|let|me|us|it|that|this|the|a|same|one|thing|picture|image|something|to|be|is|of|for)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What of the first picture is to be followed, how that was said, and what else was; `pictures` are all of them."""
+    """What of the first picture is to be followed, how that was said, and what else was; `pictures` are all of them.
+
+    `rest` is empty where what else was said does not say what to show: “please draw it”.
+    """
 
     what: ControlKind | Literal["look"]
     words: str
@@ -52,15 +60,18 @@ def following(message: Inbound) -> Following | None:
     for what, form in FORMS:
         text = Text(said)
         if match := text.take(form):
-            return Following(what, match[0].strip(), text.rest, pictures)
+            is_more = compiled(rf"\b(?!{NOTHING}\b)\w").search(text.rest) is not None
+            return Following(what, match[0].strip(), text.rest if is_more else "", pictures)
     return None
 
 
 def answered(asked: Asked | None, message: Inbound) -> Inbound | None:
-    """The answer to what the picture shall show, with the picture to follow; None where that was not asked."""
-    if asked is None or asked.ask.missing != "subject" or message.attachments or message.press:
+    """The answer to what it shall show or what to change, with the picture to follow; None where that was not asked."""
+    if asked is None or asked.ask.missing not in ("subject", "change") or message.attachments or message.press:
         return None
     before, said = following(asked.about), tidy(plain(message.text))
     if before is None or not said or is_question(said) or is_training(said):
         return None
-    return message.model_copy(update={"text": f"{said}, {before.words}", "attachments": asked.about.attachments})
+    bare = replace(asked, about=asked.about.model_copy(update={"text": before.rest}))
+    text = f"{tidy(completed(bare, message).text)}, {before.words}"
+    return message.model_copy(update={"text": text, "attachments": asked.about.attachments})

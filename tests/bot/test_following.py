@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from bot.conversation import Shot
 from bot.message import Inbound
+from bot.replies import recipe_said
 from bot.rules.following import following
-from engine.errors import Invalid
 from tests.bot.talking import Talk, pictures
-from tests.fakes.shelf import put_control
+from tests.fakes.shelf import put_adapter, put_control
 
 
 @pytest.fixture
@@ -18,6 +19,12 @@ def talk(tmp_path: Path) -> Talk:
 
 def inbound(text: str, attached: int = 1) -> Inbound:
     return Inbound(id="1", thread="t", person="p", text=text, attachments=pictures(attached))
+
+
+async def last_shot(talk: Talk) -> Shot:
+    found = (await talk.assistant._history.open(inbound(""))).last
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -32,6 +39,9 @@ def inbound(text: str, attached: int = 1) -> Inbound:
         ("a room, use this depth map", "depth", "a room"),
         ("use this sketch: a fox on a beach", "sketch", "a fox on a beach"),
         ("a fox from my sketch", "sketch", "a fox"),
+        ("Can you use this sketch, please?", "sketch", ""),
+        ("the same but in the pose of this picture", "pose", ""),
+        ("please draw it in this pose", "pose", ""),
         ("a mug in the look of this picture", "look", "a mug"),
         ("a mug in the style of this photo", "look", "a mug"),
         ("a mug that looks like this poster", "look", "a mug"),
@@ -81,6 +91,7 @@ async def test_what_is_changed_later_still_follows_it(talk: Talk) -> None:
     await talk.say("make it blue")
     assert "blue" in talk.picture.prompt
     assert talk.picture.controls == controls
+    assert "Follows pictures: edge 1" in recipe_said(await last_shot(talk), talk.shelf)
     await talk.say("draw a fox on a beach")
     assert talk.picture.controls == ()
 
@@ -92,9 +103,18 @@ async def test_a_sketch_without_a_word_is_for_the_last_picture_or_asks_what_to_s
     assert "fox" in talk.picture.prompt
     assert [c.kind for c in talk.picture.controls] == ["sketch"]
     await talk.say("a castle")
-    await talk.say("use this sketch", attached=1)
+    await talk.say("can you use this sketch, please?", attached=1)
     assert "castle" in talk.picture.prompt
     assert [c.kind for c in talk.picture.controls] == ["sketch"]
+
+
+async def test_an_answer_joins_what_was_said_before(talk: Talk) -> None:
+    put_control(talk.home, "net", "edge")
+    assert (await talk.say("a banner, follow these edges", attached=1)).text == "What shall it show?"
+    await talk.say("a castle")
+    assert "castle" in talk.picture.prompt
+    assert talk.picture.width > talk.picture.height  # as a banner is
+    assert [c.kind for c in talk.picture.controls] == ["edge"]
 
 
 async def test_where_none_is_installed_the_reply_says_what_is_missing(talk: Talk) -> None:
@@ -105,10 +125,11 @@ async def test_where_none_is_installed_the_reply_says_what_is_missing(talk: Talk
 
 
 async def test_a_look_is_a_reference_and_the_refusal_of_a_base_is_said(talk: Talk) -> None:
+    reply = await talk.say("a fox in the look of this picture", attached=1)
+    assert "Paper takes no reference pictures without an IP-Adapter" in reply.text
+    assert "atelier references add FILE --encoder FOLDER" in reply.text
+    put_adapter(talk.home, "looks")
     reply = await talk.say("a fox in the look of this picture", attached=2)
     assert len(talk.picture.references) == 1
     assert talk.picture.image is None
     assert "Only the first" in reply.text
-    talk.engine.breaks_with = Invalid("reference", "this base takes no reference pictures", "Take another.")
-    reply = await talk.say("a mug in the look of this picture", attached=1)
-    assert "this base takes no reference pictures" in reply.text

@@ -207,8 +207,8 @@ def test_what_is_not_there_or_fits_another_family_says_how_to_add_it(home: Path,
         drawn(other, tmp_path, plan_with("sd", controls=(Control("edge", png()),)))
 
 
-def test_a_base_that_reads_no_references_says_so(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="takes no reference pictures"):
+def test_a_base_without_an_adapter_takes_no_references_and_says_so(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="takes no reference pictures without an IP-Adapter"):
         drawn(home, tmp_path, plan_with("sd", references=(Reference(png()),)))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from engine import bases, controls, recipes
+from engine import bases, controls, recipes, references
 from engine.catalog import Catalog
 from engine.jobs import Drawn, Event, Picture, Progress, Trained
 from engine.plans import ImagePlan, Plan, TrainPlan
@@ -56,11 +56,12 @@ class FakeExecutor:
 
     def draw(self, plan: ImagePlan) -> Drawn:
         base = bases.find(plan.base, self.home)
+        adapter = references.adapter_for(base, self.home) if plan.references else None
         nets = controls.nets_for(plan.controls, base, self.home)
         cards = {ref.name: self.catalog.pinned(ref) for ref in (*plan.stack.refs, *plan.embeddings)}
         pictures: list[Picture] = []
         for k in range(plan.count):
-            recipe = recipes.recipe_of(plan, k, base, recipes.Used(cards, nets), MADE_WITH)
+            recipe = recipes.recipe_of(plan, k, base, recipes.Used(cards, nets, adapter), MADE_WITH)
             colour = tuple(hashlib.sha256(recipe.model_dump_json().encode()).digest()[:3])
             image = Image.new("RGB", plan.delivered, colour)
             if plan.transparent:

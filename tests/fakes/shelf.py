@@ -72,6 +72,7 @@ LORAS = (
     ("trail-pack", "product", "tpkx", "backpack", ("our backpack", "trail backpack"), "the trail backpack"),
     ("crisp", "quality", "crsp", "", ("sharp",), "cleaner edges"),
 )
+UNET: dict[str, object] = {"block_out_channels": [8, 16], "layers_per_block": 1, "cross_attention_dim": 16}
 WEIGHTS = {"style": 0.8, "quality": 0.5}
 
 
@@ -119,16 +120,27 @@ def make_lexicon(home: Path) -> Lexicon:
 
 def put_control(home: Path, name: str, kind: str, weights: bytes = b"lines", family: str = "sd") -> Path:
     """A ControlNet of a few bytes that fits the base "paper", which gets the configurations that say so."""
-    paper, folder = home / "bases" / "paper", home / "controls" / name
-    shared = {"block_out_channels": [8, 16], "layers_per_block": 1, "cross_attention_dim": 16}
-    for where, said in (
-        (paper / "unet", shared),
-        (paper / "vae", {"block_out_channels": [8, 8]}),
-        (folder, shared | {"conditioning_embedding_out_channels": [4, 8]}),
-    ):
-        where.mkdir(parents=True, exist_ok=True)
-        (where / "config.json").write_text(json.dumps(said))
+    folder = home / "controls" / name
+    configure(home / "bases" / "paper" / "unet", UNET)
+    configure(home / "bases" / "paper" / "vae", {"block_out_channels": [8, 8]})
+    configure(folder, UNET | {"conditioning_embedding_out_channels": [4, 8]})
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(weights)
     said = {"kind": kind, "family": family, "licence": "MIT", "commercial": True}
     (folder / "control.toml").write_text(tomli_w.dumps(said))
     return folder
+
+
+def put_adapter(home: Path, name: str) -> Path:
+    """An IP-Adapter of a few bytes that fits the base "paper", the same."""
+    folder = home / "references" / name
+    configure(home / "bases" / "paper" / "unet", UNET)
+    folder.mkdir(parents=True)
+    (folder / "ip_adapter.safetensors").write_bytes(b"looks")
+    said = {"way": "picture", "width": UNET["cross_attention_dim"], "licence": "MIT", "commercial": True}
+    (folder / "reference.toml").write_text(tomli_w.dumps(said))
+    return folder
+
+
+def configure(folder: Path, said: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(said))

@@ -9,8 +9,9 @@ import pytest
 from engine.plans import ImagePlan
 from tests.bot.commands.conftest import Said
 from tests.controls import control_folder
+from tests.engine.test_reference import adapter_file, encoder_folder
 from tests.fakes.executor import FakeExecutor
-from tests.fakes.shelf import put_control
+from tests.fakes.shelf import put_adapter, put_control
 from tests.tiny import tiny_sdxl
 
 Atelier = Callable[..., Said]
@@ -32,6 +33,7 @@ def test_every_control_and_reference_reaches_the_plan(
 ) -> None:
     put_control(home, "lines", "edge")
     put_control(home, "bones", "pose")
+    put_adapter(home, "looks")
     said = ("--control", f"edge:{photo}:0.8", "--control", f"pose:{photo}", "--control-map", f"edge:{photo}:1.5")
     done = atelier("draw", "a mug", *said, "--control-until", 0.5, "--reference", photo, "--reference", f"{photo}:0.4")
     assert done.code == 0, done.err
@@ -75,6 +77,8 @@ def test_a_picture_is_drawn_again_with_its_controls_and_only_with_the_same_net(
         (["--control", "edge:{photo}:nan"], "out of range"),
         (["--control", "edge:{photo}", "--control-until", "0"], "until of the control edge: 0 is out of range"),
         (["--control-until", "0.5"], "there is no control that it belongs to"),
+        (["--reference", "{photo}"], "Paper takes no reference pictures without an IP-Adapter"),
+        (["--reference", "{photo}"], "atelier references add FILE --encoder FOLDER"),
         (["--reference", "nothing.png"], "there is no such file"),
         (["--reference", "{photo}:-1"], "weight of the reference: -1 is out of range"),
     ],
@@ -86,6 +90,17 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_drawn(
     assert done.code == 2
     assert said in done.err
     assert not executors or not executors[-1].plans
+
+
+def test_an_adapter_is_added_and_listed(atelier: Atelier, home: Path, tmp_path: Path) -> None:
+    assert "No IP-Adapters yet" in atelier("references").out
+    file = adapter_file(tiny_sdxl(tmp_path / "other"), tmp_path / "Looks.safetensors", "picture")
+    encoder = encoder_folder(tmp_path / "encoder")
+    assert atelier("references", "add", file).code == 2
+    added = atelier("references", "add", file, "--encoder", encoder, "--licence", "Apache-2.0", "--json")
+    assert added.code == 0, added.out
+    assert (added.json["name"], added.json["width"], added.json["commercial"]) == ("looks", 32, True)
+    assert atelier("references", "list").out.startswith("looks  texts 32 wide  Apache-2.0")
 
 
 def test_pocket_says_how_to_add_one(atelier: Atelier, photo: Path) -> None:
