@@ -154,7 +154,7 @@ def _several(text: str) -> list[str]:
 
 
 def _tag_of_most(metadata: Mapping[str, str]) -> str:
-    """The tag in half of the captions at least; where their number is not said, the one that is more often than others."""
+    """The tag in half of the captions at least; where their number is not said, the one that is there most often."""
     counts: Counter[str] = Counter()
     for tags in _table(metadata, "ss_tag_frequency").values():
         if isinstance(tags, dict):
