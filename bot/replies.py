@@ -13,7 +13,17 @@ from bot.surgery import colours, whole_word, with_articles
 from bot.triggers import SUBJECTS, called, shown_in, spoken
 from engine.bases.vocabulary import UnknownWord, Vocabulary
 from engine.catalog import LoraCard
-from engine.errors import AtelierError, DiskFull, Invalid, NameTaken, ShippedName, TrainingDiverged, UnknownLora
+from engine.errors import (
+    AtelierError,
+    DiskFull,
+    Invalid,
+    NameTaken,
+    NoVariant,
+    PartialMatch,
+    ShippedName,
+    TrainingDiverged,
+    UnknownLora,
+)
 from engine.jobs import Progress, Queued
 from engine.plans import ImagePlan, TrainPlan
 from engine.queue import SavedPicture
@@ -35,6 +45,13 @@ CONCEPT = (
     "Ask “which LoRAs are there?” or “how do I train one?”."
 )
 OPTION = re.compile(r"(?<!\w)--([a-z])(?=[^`]*(?:`[^`]*`[^`]*)*$)")  # outside of a command: said without dashes
+HINTS: dict[type[AtelierError], str] = {  # those that are said otherwise in a conversation
+    ShippedName: "Say another name; those that come with Atelier are never replaced.",
+    NameTaken: "Say another name, or “replace it”.",
+    TrainingDiverged: "Try a lower rank, for example “rank 8”, or other pictures.",
+    DiskFull: "Free some space, and ask again.",
+    PartialMatch: "Nothing was taken in; “yes” takes in what fits.",
+}
 HELP = (
     "I draw pictures with LoRAs and learn new ones. Try: “{example}”; “a product shot of a mug "
     "on a podium”; after a picture “same but on teal”, “another one”, “as a story” or “on a transparent background”; "
@@ -277,17 +294,13 @@ def refusal(error: AtelierError, intent: str | None, incident: str | None = None
 
 def hint_in_chat(error: AtelierError) -> str:
     """What to do about it in a conversation, where there are no commands and no options."""
+    if (said := HINTS.get(type(error))) is not None:
+        return said
     match error:
         case UnknownLora(near=()):
             return "Ask “which LoRAs do you have?”."
-        case ShippedName():
-            return "Say another name; those that come with Atelier are never replaced."
-        case NameTaken():
-            return "Say another name, or “replace it”."
-        case TrainingDiverged():
-            return "Try a lower rank, for example “rank 8”, or other pictures."
-        case DiskFull():
-            return "Free some space, and ask again."
+        case NoVariant():
+            return error.hint  # a command, to be typed as it stands
         case Invalid() if "--home" in error.hint:
             return "Start Atelier with a home folder that it may write to."
         case _:

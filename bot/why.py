@@ -57,20 +57,27 @@ def _changed(recipe: dict[str, Any], base: Base, home: Path) -> Iterator[tuple[s
         if fingerprint(companion_folder(companion)) != sha256:
             why = f"the {companion} that worked on it is another one now"
             yield why, "Draw its prompt anew, or with the Atelier that drew it."
-    for control in recipe.get("controls", ()):
-        net = controls.net_for(control["kind"], base, home)
-        if fingerprint(net.folder) != control["sha256"]:
-            why = f"the ControlNet “{control['net']}” that it followed is not the one that is here now ({net.name})"
-            yield why, "Bring the earlier one back, or draw its prompt anew."
-    for reference in recipe.get("references", ()):
-        adapter = references.adapter_for(base, home)
-        if reference["sha256"] != (fingerprint(adapter.folder) if adapter else ""):
-            why = f"the IP-Adapter “{reference['adapter']}” that looked for it is another one now"
-            yield why, "Bring the earlier one back, or draw its prompt anew."
+    yield from _followed_others(recipe, base, home)
     upscaler: str = recipe.get("upscaler", "")
     if upscaler and upscalers.sha256_of(upscaler, home) != recipe["upscaler_sha256"]:
         why = f"the upscaler “{upscaler}” is another file now than when it was drawn"
         yield why, "Add the earlier file under that name, or draw its prompt anew."
+
+
+def _followed_others(recipe: dict[str, Any], base: Base, home: Path) -> Iterator[tuple[str, str]]:
+    """The same of what its controls and references were read by."""
+    todo = "Bring the earlier one back, or draw its prompt anew."
+    for control in recipe.get("controls", ()):
+        net = controls.net_for(control["kind"], base, home)
+        if fingerprint(net.folder) != control["sha256"]:
+            yield (
+                f"the ControlNet “{control['net']}” that it followed is not the one that is here now ({net.name})",
+                todo,
+            )
+    for reference in recipe.get("references", ()):
+        adapter = references.adapter_for(base, home)
+        if reference["sha256"] != (fingerprint(adapter.folder) if adapter else ""):
+            yield f"the IP-Adapter “{reference['adapter']}” that looked for it is another one now", todo
 
 
 def panels(plan: ImagePlan, name: str, catalog: Catalog) -> tuple[Panel, ...]:

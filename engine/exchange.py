@@ -442,6 +442,7 @@ def merge(stack: LoraStack, name: str, catalog: Catalog, replace: bool = False) 
         else "; ".join(f"{c.name}: {c.licence}" for c in cards)[:LONGEST],
         "commercial": all(card.commercial for card in cards),
         "weight": 1.0,
+        "left_out": max(card.left_out for card in cards),
         "summary": f"{', '.join(f'{ref.name} {ref.weight:g}' for ref in stack.refs)} in one",
         "provenance": "Merged from " + ", ".join(f"{r.name}:{r.weight:g} ({r.sha256[:12]})" for r in stack.refs) + ".",
     }

@@ -162,10 +162,14 @@ def _by_words(text: str, words: Sequence[Word]) -> list[tuple[str, int | None]]:
     """The text between triggers, and the triggers, each with the index of its word."""
     if not words:
         return [(text, None)]
-    index = {word.trigger.lower(): i for i, word in enumerate(words)}
-    named = "|".join(re.escape(trigger) for trigger in sorted(index, key=len, reverse=True))
-    found = re.split(rf"(?<!\w)({named})(?!\w)", text, flags=re.IGNORECASE)
-    return [(part, index[part.lower()] if i % 2 else None) for i, part in enumerate(found) if part]
+    order = sorted(range(len(words)), key=lambda i: len(words[i].trigger), reverse=True)
+    named = "|".join(f"({re.escape(words[i].trigger)})" for i in order)
+    found: list[tuple[str, int | None]] = []
+    at = 0
+    for match in re.finditer(rf"(?<!\w)(?:{named})(?!\w)", text, re.IGNORECASE):
+        found += [(text[at : match.start()], None), (match[0], order[(match.lastindex or 1) - 1])]
+        at = match.end()
+    return [(part, word) for part, word in (*found, (text[at:], None)) if part]
 
 
 def _end(tokens: Sequence[str]) -> int:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.header import Refused, short
 from engine.lora.changes import Change, Decomposed, Difference, Factors, Hadamard, Kronecker, Rows, folded
-from engine.lora.container import Refused, short
 
 MAX_RANK = 1_024
 MAX_VALUE = 1e4  # of a factor, with α/r in it: trained ones stay below 100, and larger ones overflow

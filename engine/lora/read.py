@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BadLoraFile
+from engine.header import Refused, short
 from engine.lora.changes import Change
-from engine.lora.container import Container, Refused, parse, short
+from engine.lora.container import Container, parse
 from engine.lora.dialects import Key, foreign, fused, target, understood
 from engine.lora.kinds import Alpha, changes, rows
 
@@ -116,7 +117,7 @@ def _token(held: Container) -> str:
 
 def _vectors(key: str, tensor: NDArray[np.float32], known: Mapping[str, str]) -> NDArray[np.float32]:
     if key not in known:
-        raise Refused(f"it has a key that is not known, “{short(key)}”")
+        raise Refused(f"it holds a textual-inversion embedding, and beside it “{short(key)}”")
     vectors = tensor[None] if tensor.ndim == 1 else tensor
     if vectors.ndim != 2 or len(vectors) > MAX_VECTORS:
         raise Refused(f"“{short(key)}” has shape {tensor.shape}, and {MAX_VECTORS} vectors are the most")

@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 from bot.message import Attachment, Inbound
 from bot.rules.sending import read_sending
 from bot.uploads import is_lora
+from engine.errors import NoVariant
 from engine.store import Store
 from tests.bot.talking import Talk, png
 from tests.fakes.shelf import make_lexicon
@@ -228,7 +229,15 @@ async def test_a_no_leaves_it_out_and_says_so(talk: Talk, partial: tuple[Attachm
     reply = await talk.say(no)
     assert reply.error is not None
     assert reply.error.code == "partial_match"
+    assert "Nothing was taken in" in reply.text
     assert not [card for card in talk.shelf.catalog.entries() if card.name == "dusk"]
+    assert (await talk.say("yes")).lora is not None  # a change of mind
+
+
+async def test_a_lora_that_is_there_for_another_base_says_how_to_have_it_here(talk: Talk) -> None:
+    talk.engine.breaks_with = NoVariant("inky", "paper", "it was trained for sdxl", True)
+    reply = await talk.say("draw inky at the beach")
+    assert "`atelier loras port inky --base paper`" in reply.text
 
 
 async def test_a_new_request_is_no_answer_to_it(talk: Talk, partial: tuple[Attachment, ...]) -> None:

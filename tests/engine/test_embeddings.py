@@ -114,6 +114,12 @@ def test_two_words_have_their_own_vectors(resident: Resident) -> None:
     assert found.ids == (-3, -1, -2)
 
 
+def test_letters_that_only_match_in_another_case_are_no_fault(resident: Resident) -> None:
+    word = Word("sks", "0", (torch.zeros(1, 16),))
+    (found,) = pieces(resident.parts.tokenizers[0], Prompt("\u017fk\u017f"), [word])  # ſ is s, to a reader of any case
+    assert found.ids == (-1,)
+
+
 # From a file to a picture
 
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BadLoraFile
+from engine.header import MAX_TENSORS
 from engine.lora.changes import Factors
-from engine.lora.container import MAX_HEADER, MAX_TENSORS
+from engine.lora.container import MAX_HEADER
 from engine.lora.read import read
 from engine.lora.write import write
 
@@ -309,13 +310,13 @@ def entry(start: int, end: int, shape: str = "[2]") -> str:
         (f'{{"a":{entry(0, 4)},"b":{entry(6, 10)}}}', "gap"),
         (f'{{"a":{entry(-4, 0)}}}', "overlap"),
         (f'{{"a":{entry(0, 8)}}}', "another size"),
-        (f'{{"a":{entry(0, 0, "[0, 4]")}}}', "impossible shape"),
+        (f'{{"a":{entry(0, 0, "[0, 4]")}}}', "bytes follow"),
         (f'{{"a":{entry(0, 4, "[-1, -2]")}}}', "impossible shape"),
         (f'{{"a":{entry(0, 4, "[true, 2]")}}}', "whole numbers"),
         (f'{{"a":{entry(0, 4, "[2.0]")}}}', "whole numbers"),
         ('{"a":{"dtype":"F16","shape":3,"data_offsets":[0,4]}}', "not described"),
         ('{"a":{"dtype":"F16","shape":[2]}}', "not described"),
-        ('{"a":{"dtype":["F16"],"shape":[2],"data_offsets":[0,4]}}', "only F16"),
+        ('{"a":{"dtype":["F16"],"shape":[2],"data_offsets":[0,4]}}', "not known"),
         ('{"a":7}', "not described"),
         ('{"__metadata__":[]}', "not a table"),
         ('{"__metadata__":{"a":1}}', "not text"),
@@ -351,3 +352,7 @@ def test_a_damaged_file_is_read_or_refused_and_never_anything_else(data: st.Data
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     with suppress(BadLoraFile):
         assert read(bytes(damaged), "x").layers
+
+
+def test_a_tensor_without_numbers_is_refused() -> None:
+    assert "impossible shape" in reason(framed('{"a":{"dtype":"F16","shape":[0, 4],"data_offsets":[0,0]}}', b""))

@@ -16,8 +16,9 @@ from safetensors.numpy import load, save
 
 from engine.diffusion.rack import Rack
 from engine.errors import BadLoraFile, WrongBase
+from engine.header import MAX_TENSORS
 from engine.lora.blend import deltas
-from engine.lora.container import MAX_HEADER, MAX_TENSORS
+from engine.lora.container import MAX_HEADER
 from engine.lora.read import read, read_embedding
 from engine.lora.report import inspect
 from tests.engine.lora_zoo import KINDS, LYCORIS, Tiny, combinations, tiny, written
