@@ -19,12 +19,14 @@ from typing import Any, cast
 
 from bot.settings import SECRET, Llm, Settings, is_url, read_settings, secrets_in
 from bot.wiring import Studio, door_names
+from engine import bases
 from engine.errors import AtelierError, Invalid
 from engine.files import reading
 from engine.plans import ImagePlan
 from engine.queue import Saved
 
 DISK_LOW_GB, MEMORY_LOW_GB = 1.0, 2.0
+FOR_A_GPU = "black-forest-labs/FLUX.2-klein-4B"  # docs/bases.md says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _machine(_: Studio) -> Finding:
     return Finding("machine", enough, found, "" if enough else "Training takes about 2 GB; close other programs.")
 
 
-def _gpu(_: Studio) -> Finding:
+def _gpu(studio: Studio) -> Finding:
     try:
         asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
         done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
@@ -96,7 +98,9 @@ def _gpu(_: Studio) -> Finding:
     found = "; ".join(done.stdout.strip().splitlines())
     if "+cpu" in version("torch"):
         return Finding("gpu", False, f"{found}, but torch is the CPU build", "Run `make run TORCH=cuda`.")
-    return Finding("gpu", True, found)
+    only_pocket = bases.names(studio.settings.home) == bases.names()
+    todo = f"It can draw with more than Pocket: `atelier bases get {FOR_A_GPU} --name klein`." if only_pocket else ""
+    return Finding("gpu", True, found, todo)
 
 
 def _home(studio: Studio) -> Finding:

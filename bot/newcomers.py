@@ -20,7 +20,7 @@ from engine.plans import LoraRef
 
 ASK_TRIGGER = "“{name}” is a LoRA of {layers} layers, rank {rank}. What is its trigger word? Say “none” if it has none."
 ASK_PARTIAL = "{said} Shall I take “{name}” in without them? Say yes or no."
-ASK_KIND = "What does “{name}” show: a style, a character, a product, a subject, or quality?"
+ASK_KIND = "What does “{name}” show: a style, a character, a product, a subject, quality, or speed?"
 
 
 class Parcel(NamedTuple):
@@ -76,6 +76,7 @@ def _arrival(message: Inbound, shelf: Shelf) -> Arrival:
         trigger="" if says_no_trigger(said) else told.trigger,
         replace=told.replace,
         partial=accepts_part(said),
+        steps=told.steps,
     )
     others = [file for file in message.attachments if file is not files[0]]
     return exchange.arrived(files[0].data, files[0].name, _sidecar(files[0], others), _preview(others), wish)

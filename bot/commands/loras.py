@@ -160,7 +160,8 @@ async def take_in(studio: Studio, source: str, wish: Wish, terminal: Terminal) -
 def gaps(arrival: Arrival, card: LoraCard) -> list[str]:
     """What neither the file nor the person said, as sentences."""
     return [
-        *([] if card.trigger else ["No trigger word is known; --trigger names one."]),
+        *([f"It draws in {card.speed}: `--speed fast` takes it along."] if card.speed else []),
+        *([] if card.trigger or card.speed else ["No trigger word is known; --trigger names one."]),
         *([] if arrival.kind or arrival.embedding else [f"Taken for a {card.kind}; --kind says what it is."]),
         *([] if card.licence != "unstated" else ["Its licence is not stated, so it does not count as commercial."]),
     ]

@@ -1,5 +1,6 @@
 """Samplers by name. The base's own scheduler configuration keeps its noise schedule and its kind of prediction."""
 
+import inspect
 import math
 from typing import Any
 
@@ -89,11 +90,8 @@ def scheduler(name: str, config: dict[str, Any], mu: float | None = None) -> Any
         raise Invalid("sampler", f"this base cannot be drawn with “{name}”", f"Choose one of {', '.join(known)}.")
     if flows(config) and known[name] is not FlowMatchEulerDiscreteScheduler:
         return known[name](**_flow_config(known[name], config, mu))
-    own = {
-        key: value
-        for key, value in config.items()
-        if key not in {"_class_name", "_diffusers_version", "algorithm_type"}
-    }
+    taken = set(inspect.signature(known[name].__init__).parameters) - {"algorithm_type"}  # another's is not spoken of
+    own = {key: value for key, value in config.items() if key in taken}
     return known[name].from_config(own | ({"timestep_spacing": "trailing"} if name.endswith(" trailing") else {}))
 
 

@@ -180,6 +180,22 @@ def test_how_a_file_is_asked_for(text: str, name: str | None, tmp_path: Path) ->
     assert (asked and asked.about) == name
 
 
+async def test_a_few_step_lora_is_asked_nothing_and_makes_quick_drafts(talk: Talk) -> None:
+    reply = await talk.say("", files=dropped(a_file(), name="Hyper-SD15-8steps-lora.safetensors"))
+    assert "It draws in 8 steps, guidance 1, sampler ddim trailing." in reply.text
+    assert "Try it: “a quick draft of a mug”." in reply.text
+    await talk.say("a quick draft of a mug")
+    assert talk.stack["hyper-sd15-8steps-lora"] == 1.0
+    assert (talk.picture.steps, talk.picture.sampler) == (8, "ddim trailing")
+
+
+async def test_a_speed_lora_that_says_no_steps_is_told_by_the_person(talk: Talk) -> None:
+    reply = await talk.say("a speed lora, no trigger", files=dropped(a_file(), name="swift.safetensors"))
+    assert "how many steps it draws in is not said" in reply.text
+    reply = await talk.say("a speed lora, no trigger, 6 steps", files=dropped(a_file(), name="swift.safetensors"))
+    assert "It draws in 6 steps, guidance 1, sampler lcm." in reply.text
+
+
 def test_what_a_lora_file_is_told_by() -> None:
     assert is_lora("x.bin", a_file())
     assert is_lora("x.SAFETENSORS", b"")

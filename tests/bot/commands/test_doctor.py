@@ -1,11 +1,15 @@
 """What the doctor says of the settings; test_chat.py has what it says of the machine."""
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bot import doctor
+from bot.settings import Settings
+from bot.wiring import open_studio
 from tests.bot.commands.conftest import Said
 from tests.fakes.openai import FakeOpenAI
 
@@ -112,3 +116,23 @@ async def test_a_language_model_is_asked_and_a_silent_one_is_named(examined: Cal
         server.answers = [401]
         ok, found, todo = (await asyncio.to_thread(examined, text))["llm"]
     assert (ok, "HTTP status 401" in found, "rules read" in todo) == (False, True, True)
+
+
+def test_a_gpu_with_nothing_but_pocket_is_told_of_the_base_that_suits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def smi(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, "NVIDIA H100, 81559 MiB\n", "")
+
+    monkeypatch.setattr(doctor.subprocess, "run", smi)
+    monkeypatch.setattr(doctor, "version", lambda _: "2.11.0")
+    look = vars(doctor)["_gpu"]
+    studio = open_studio(Settings.bare(tmp_path))
+    found = look(studio)
+    assert (found.ok, found.found) == (True, "NVIDIA H100, 81559 MiB")
+    assert "`atelier bases get black-forest-labs/FLUX.2-klein-4B --name klein`" in found.todo
+    (tmp_path / "bases" / "mine").mkdir(parents=True)
+    (tmp_path / "bases" / "mine" / "base.toml").write_text("")
+    assert look(studio).todo == ""
+    monkeypatch.setattr(doctor, "version", lambda _: "2.11.0+cpu")
+    assert look(studio).todo == "Run `make run TORCH=cuda`."

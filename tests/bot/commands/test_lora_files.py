@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +166,79 @@ def test_what_is_refused_leaves_all_as_it_was(
     answer = atelier("loras", *said, "--json")
     assert (answer.code, answer.error["code"]) == (2, code)
     assert not list((home / "loras").glob("[!.]*"))
+
+
+# Few-step LoRAs
+
+
+def test_a_few_step_lora_is_known_by_its_name_and_drawn_with_when_it_shall_be_fast(
+    atelier: Atelier, tmp_path: Path, home: Path
+) -> None:
+    (tmp_path / "lcm-lora-sdv1-5.safetensors").write_bytes(a_file(metadata={"ss_tag_frequency": '{"a": {"1girl": 9}}'}))
+    said = atelier("loras", "import", tmp_path / "lcm-lora-sdv1-5.safetensors", "--json")
+    assert (said.json["name"], said.json["kind"], said.json["trigger"]) == ("lcm-lora-sdv1-5", "speed", "")
+    card = tomllib.loads((home / "loras" / "lcm-lora-sdv1-5" / "lora.toml").read_text())
+    assert card["speed"] == {"steps": 4, "guidance": 1.0, "sampler": "lcm"}
+    assert not any("--trigger" in note or "--kind" in note for note in said.json["notes"])
+
+    drawn = atelier("draw", "a mug", "--speed", "fast", "--json").json
+    (picture,) = drawn["pictures"]
+    assert (picture["steps"], picture["guidance"], picture["prompt"]) == (4, 1.0, "a mug")
+    assert [(lora["name"], lora["weight"]) for lora in picture["loras"]] == [("lcm-lora-sdv1-5", 1.0)]
+    assert drawn["notes"] == ["Fast: lcm-lora-sdv1-5, 4 steps, guidance 1, sampler lcm."]
+    (other,) = atelier("draw", "a mug", "--speed", "fast", "--steps", "6", "--guidance", "2", "--json").json["pictures"]
+    assert (other["steps"], other["guidance"]) == (6, 2.0)
+    (plain,) = atelier("draw", "a mug", "--json").json["pictures"]
+    assert plain["loras"] == []
+
+
+def test_one_that_its_name_does_not_tell_is_told_by_the_person(atelier: Atelier, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "swift.safetensors").write_bytes(a_file(metadata={}))
+    file = tmp_path / "swift.safetensors"
+    assert "--kind speed --steps 4" in atelier("loras", "import", file, "--kind", "speed", "--json").error["hint"]
+    assert not (home / "loras").exists()
+    options = ("--kind", "speed", "--steps", "6", "--guidance", "1.5", "--sampler", "Euler trailing")
+    assert atelier("loras", "import", file, *options).code == 0
+    card = tomllib.loads((home / "loras" / "swift" / "lora.toml").read_text())
+    assert card["speed"] == {"steps": 6, "guidance": 1.5, "sampler": "euler trailing"}
+    assert "speed" in atelier("loras", "show", "swift").out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [("--steps", "61", "steps"), ("--sampler", "magic", "sampler"), ("--guidance", "99", "swift")],
+)
+def test_what_no_picture_can_be_drawn_with_is_refused(
+    atelier: Atelier, tmp_path: Path, home: Path, option: str, value: str, what: str
+) -> None:
+    (tmp_path / "swift.safetensors").write_bytes(a_file(metadata={}))
+    said = atelier(
+        "loras", "import", tmp_path / "swift.safetensors", "--kind", "speed", "--steps", "4", option, value, "--json"
+    )
+    assert said.code == 2
+    assert what in said.error["message"]
+    assert not (home / "loras").exists()
+
+
+def test_its_steps_go_out_and_come_back_and_are_not_merged_away(atelier: Atelier, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "swift.safetensors").write_bytes(a_file(metadata={}))
+    given = ("--kind", "speed", "--steps", "6", "--sampler", "ddim_trailing")
+    assert atelier("loras", "import", tmp_path / "swift.safetensors", *given).code == 0
+    assert atelier("loras", "export", "swift", "--out", tmp_path / "out.safetensors").code == 0
+    assert atelier("loras", "import", tmp_path / "out.safetensors", "--name", "back").code == 0
+    cards = [tomllib.loads((home / "loras" / name / "lora.toml").read_text()) for name in ("swift", "back")]
+    assert cards[0]["speed"] == cards[1]["speed"] == {"steps": 6, "guidance": 1.0, "sampler": "ddim trailing"}
+    said = atelier("loras", "merge", "swift:1", "coral:0.5", "--name", "both", "--json")
+    assert "steps of its own" in said.error["message"]
+
+
+def test_fast_without_one_is_fewer_steps_and_a_note(atelier: Atelier) -> None:
+    said = atelier("draw", "a mug", "--speed", "fast", "--sampler", "UniPC", "--json").json
+    assert said["notes"][0].startswith("Fast: ") or "as few as unipc" in said["notes"][0]
+    best = atelier("draw", "a mug", "--speed", "best", "--json").json
+    assert best["notes"][0].startswith("Best quality: ")
+
+
+def test_a_speed_lora_is_not_trained(atelier: Atelier, pictures: Path) -> None:
+    said = atelier("train", pictures, "--name", "x", "--kind", "speed", "--trigger", "xq", "--json")
+    assert "“speed” is none of subject, character, product, style, quality" in said.error["message"]
