@@ -15,6 +15,7 @@ from bot.sizes import ASPECTS, cropped, sized
 from bot.uploads import Upload
 from bot.why import redrawing
 from bot.wiring import Studio
+from engine import upscalers
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
@@ -43,7 +44,9 @@ class Wish:
     guidance: float | None = None
     sampler: str | None = None
     size: tuple[int, int] | str | None = None
-    upscale: Literal[1, 4] | None = None
+    upscale: Literal[1, 2, 4] | None = None
+    upscaler: str = ""
+    detail: float = 0.0
     transparent: bool = False
     n: int = 1
     trigger: bool = True
@@ -121,7 +124,7 @@ async def drawn(studio: Studio, plan: ImagePlan, terminal: Terminal, out: Path |
 def picture_facts(picture: SavedPicture) -> dict[str, Any]:
     """What `--json` says of a picture; width and height are the file's."""
     recipe = picture.recipe
-    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "upscale", "transparent")
+    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "upscale", "transparent", "upscaler", "detail")
     sides = {side: recipe[side] * recipe["upscale"] for side in ("width", "height")}
     loras = [{key: lora[key] for key in ("name", "weight", "sha256")} for lora in recipe["loras"]]
     return {"file": str(picture.file)} | {name: recipe[name] for name in names} | sides | {"loras": loras}
@@ -171,7 +174,6 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
 
 def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
     """`wish` has its seed by now."""
-    assert wish.seed is not None
     refs = tuple(studio.catalog.ref(card.name, _one(card, weights)) for card, weights in wanted)
     cards = [card for card, _ in wanted]
     if wish.trigger:
@@ -179,6 +181,8 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
             prompt = tags.with_trigger(prompt, card) if ref.weight else prompt
     prompt = _own_spelling(base, prompt, cards)
     image = read_picture(wish.image) if wish.image else None
+    wish = _enlarged(studio, wish)
+    assert wish.seed is not None
     size = sized(_frame(wish, base, image), base)
     plan = ImagePlan(
         prompt=prompt,
@@ -198,9 +202,23 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         upscale=size.upscale,
         transparent=wish.transparent,
         syntax=MARKED,
+        upscaler=wish.upscaler,
+        detail=wish.detail,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
     return plan, (*(note for note in (size.note, left_out) if note), *_unknown_words(base, prompt, cards))
+
+
+def _enlarged(studio: Studio, wish: Wish) -> Wish:
+    """With the scale that an upscaler which was named gives, where none was said; that there is one is checked now."""
+    name, home = wish.upscaler.lower(), studio.settings.home
+    times = wish.upscale
+    if name and times is None:
+        most = upscalers.most_of(name, home)
+        times = 4 if most == 4 else 2
+    if name and times:
+        upscalers.check_gives(name, times, home)
+    return replace(wish, upscale=times, upscaler=name)
 
 
 def _frame(wish: Wish, base: Base, image: Upload | None) -> Frame:
