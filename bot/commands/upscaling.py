@@ -59,10 +59,12 @@ def add(studio: Studio, file: Path, name: str | None, terminal: Terminal) -> Non
 
 
 def _recipe(data: bytes, name: str) -> dict[str, Any] | None:
+    """None for somebody else's picture, also where we enlarged it."""
     try:
-        return read_recipe(data, name)
+        recipe = read_recipe(data, name)
     except Invalid:
-        return None  # somebody else's picture
+        return None
+    return recipe if recipe["prompt"] else None
 
 
 def _enlarging(studio: Studio, wish: Enlarging, picture: Upload, recipe: dict[str, Any] | None) -> ImagePlan:
@@ -72,7 +74,9 @@ def _enlarging(studio: Studio, wish: Enlarging, picture: Upload, recipe: dict[st
     upscalers.check_gives(name, times, home)
     base = studio.base(wish.base or (recipe["base"] if recipe else None))
     if recipe:
-        made = replace(plan_from(recipe | {"image": None, "mask": None}, studio.store.input), base=base.name)
+        made = replace(
+            plan_from(recipe | {"image": None, "mask": None, "strength": None}, studio.store.input), base=base.name
+        )
     else:
         if wish.detail and not (wish.prompt or "").strip():
             todo = "Say what it shows: --prompt TEXT, or leave --detail out."
