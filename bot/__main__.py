@@ -169,6 +169,27 @@ def _shelf(studio: Studio, what: str, name: str | None, terminal: Terminal) -> N
         loras.list_loras(studio, terminal)
 
 
+async def _upscale(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import upscaling
+
+    given = {name: getattr(args, name) for name in upscaling.Enlarging.__slots__}
+    await upscaling.upscale(studio, upscaling.Enlarging(**given), terminal)
+
+
+async def _upscalers(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> None:
+    from bot.commands import upscaling
+
+    match args.what, args.file:
+        case "add", None:
+            raise Invalid("upscalers add", "which file is not said", "Name an ESRGAN-type .safetensors file.")
+        case "add", file:
+            upscaling.add(studio, file, args.as_name, terminal)
+        case _, None if args.as_name is None:
+            upscaling.list_upscalers(studio, terminal)
+        case _:
+            raise Invalid("upscalers list", "it takes no file and no name", "`atelier upscalers` lists them all.")
+
+
 async def _bases(studio: Studio, args: argparse.Namespace, terminal: Terminal) -> int | None:
     from bot.commands import bases
 
@@ -249,23 +270,31 @@ def _parser() -> Parser:
     _add_edit(command("edit", _edit, "Draw over a picture, or over the white part of a mask."))
     _add_grid(command("grid", _grid, "Compare weights of one LoRA: a labelled sheet, weights across, seeds down."))
     _add_why(command("why", _why, "Show what each LoRA does to a picture: a sheet of it without each of them."))
+    _add_upscale(command("upscale", _upscale, "Enlarge a picture that is there, and draw detail into it."))
+    _add_upscalers(command("upscalers", _upscalers, "List the upscalers of your own; add one from a file."))
     _add_train(command("train", _train, "Train a LoRA from a folder of 4 to 30 pictures."))
     _add_loras(command("loras", _loras, "List the LoRAs, show one, take files in and write them out."), common)
     _add_bases(command("bases", _bases, "List the base models; add one, download one, choose one, check one."))
     _add_controls(command("controls", _controls, "List the ControlNets, or add one: edges, poses, depths, sketches."))
     _add_references(command("references", _references, "List the IP-Adapters, or add one, to look at pictures."))
     command("chat", _chat, "Talk to it; on a pipe, one message a line, @path attaches a file.")
-    service = command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks.")
-    service.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
-    service.add_argument("--port", type=whole, default=8765, metavar="N", help="0 takes a free one (default: 8765)")
-    demo = command("demo", _demo, "One conversation on its own: pictures, a LoRA trained and used.")
-    demo.add_argument("--seed", type=whole, default=0, metavar="N", help="another seed, other pictures")
-    demo.add_argument("--base", metavar="NAME", help="on one of your own base models (default: pocket)")
-    demo.add_argument("--out", type=path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
+    _add_run(command("run", _serve, "Keep the service open: a page to chat on, Slack, webhooks."))
+    _add_demo(command("demo", _demo, "One conversation on its own: pictures, a LoRA trained and used."))
     about = "Set it up: the home, the doors that it answers at, a language model; asks, and writes settings.toml."
     commands.add_parser("init", help=about, description=about, parents=[common])
     command("doctor", _doctor, "What works on this machine, and what to do about the rest.")
     return parser
+
+
+def _add_run(parser: Parser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="where to listen (default: 127.0.0.1)")
+    parser.add_argument("--port", type=whole, default=8765, metavar="N", help="0 takes a free one (default: 8765)")
+
+
+def _add_demo(parser: Parser) -> None:
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="another seed, other pictures")
+    parser.add_argument("--base", metavar="NAME", help="on one of your own base models (default: pocket)")
+    parser.add_argument("--out", type=path, default=Path("demo"), metavar="DIR", help="where they land (default: demo)")
 
 
 def _add_draw(parser: Parser) -> None:
@@ -302,8 +331,36 @@ def _add_why(parser: Parser) -> None:
     parser.add_argument("--out", type=path, metavar="FILE", help="the sheet (default: under the home)")
 
 
+def _add_upscale(parser: Parser) -> None:
+    parser.add_argument(
+        "picture", type=path, metavar="PICTURE", help="a PNG, JPEG or WebP; one of ours brings its recipe"
+    )
+    parser.add_argument("--scale", type=scale, metavar="2|4", help="how many times as large (default: what there is)")
+    _add_enlarging(parser)
+    parser.add_argument("--prompt", metavar="TEXT", help="what it shows, for --detail (default: as its recipe says)")
+    parser.add_argument("--base", metavar="NAME", help="what draws the detail (default: as its recipe says)")
+    parser.add_argument("--seed", type=whole, metavar="N", help="default: as its recipe says, else drawn")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where it lands (default: under the home)")
+
+
+def _add_upscalers(parser: Parser) -> None:
+    actions = ("list", "add")
+    parser.add_argument("what", nargs="?", default="list", type=one_of(actions), metavar="|".join(actions))
+    parser.add_argument("file", nargs="?", type=path, metavar="FILE", help="add: an ESRGAN-type .safetensors file")
+    parser.add_argument("--name", dest="as_name", metavar="NAME", help="what it is called (default: as its file)")
+
+
+def _add_enlarging(parser: Parser) -> None:
+    own = "one of `atelier upscalers`, or lanczos (default: the net that comes with Atelier)"
+    parser.add_argument("--upscaler", default="", metavar="NAME", help=own)
+    parser.add_argument("--detail", type=number, default=0.0, metavar="S", help="draw over it in tiles: 0.05 to 0.3")
+
+
 def _add_file(parser: Parser) -> None:
-    parser.add_argument("--upscale", type=upscale, metavar="1|4", help="4: enlarged, 1: as drawn (default: the base's)")
+    parser.add_argument(
+        "--upscale", type=upscale, metavar="1|2|4", help="times as large; 1: as drawn (default: the base's)"
+    )
+    _add_enlarging(parser)
     parser.add_argument("--transparent", action="store_true", help="cut out what it shows: a PNG without background")
 
 
@@ -457,6 +514,7 @@ def _wish(args: argparse.Namespace) -> Wish:
 def _said(args: argparse.Namespace) -> set[str]:
     """The options of draw that were given, by name."""
     silent = {"prompt": None, "lora": None, "negative": "", "n": 1, "trigger": True, "transparent": False}
+    silent |= {"upscaler": "", "detail": 0.0}
     given = {name: value for name, value in vars(args).items() if name in {*Wish.__slots__, "again"}}
     return {name for name, value in given.items() if value != silent.get(name)}
 
@@ -503,8 +561,14 @@ def size(text: str) -> tuple[int, int] | str:
 
 
 def upscale(text: str) -> int:
-    if text.strip() not in ("1", "4"):
-        raise argparse.ArgumentTypeError(f"“{text}” is not 1 or 4")
+    if text.strip() not in ("1", "2", "4"):
+        raise argparse.ArgumentTypeError(f"“{text}” is not 1, 2 or 4")
+    return int(text)
+
+
+def scale(text: str) -> int:
+    if text.strip() not in ("2", "4"):
+        raise argparse.ArgumentTypeError(f"“{text}” is not 2 or 4")
     return int(text)
 
 

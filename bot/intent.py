@@ -70,7 +70,7 @@ class Frame(Strict):
     seed: int | None
     steps: int | None
     ratio: str | None = Field(description="Width to height where it was said so: '16:9'.")
-    upscale: Literal[1, 4] | None = Field(description="4 for full size, 1 for a small file.")
+    upscale: Literal[1, 2, 4] | None = Field(description="4 for full size, 2 for twice, 1 for a small file.")
     transparent: bool | None = Field(description="A transparent background: what is shown, cut out.")
     speed: Literal["fast", "best"] | None = Field(description="'fast' for a quick draft, 'best' for best quality.")
     guidance: float | None

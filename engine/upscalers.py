@@ -19,7 +19,7 @@ from engine.bases.header import CONVERT, read_header
 from engine.errors import Invalid
 from engine.files import read_bounded, reading, reason, write_whole, writing
 from engine.lora.container import Refused, parse, short
-from engine.plans import LANCZOS
+from engine.plans import LANCZOS, UPSCALES
 
 MAX_BYTES = 300_000_000  # RRDBNet with 23 blocks is 67 MB in fp32
 MAX_FEATURES, MAX_GROWTH, MAX_BLOCKS = 128, 64, 64
@@ -105,11 +105,17 @@ def find(name: str, home: Path) -> Entry:
     raise Invalid("upscaler", f"there is none named “{name[:60]}”", todo)
 
 
-def check_gives(entry: Entry, times: int) -> None:
-    """Raise `Invalid` unless it enlarges by `times`: as it is, or reduced from more."""
-    if entry.layout.scale < times:
-        why = f"it makes a picture {entry.layout.scale} times as large, not {times} times"
-        raise Invalid(f"upscaler {entry.name}", why, f"Say --upscale {entry.layout.scale}, or name another one.")
+def most_of(name: str, home: Path) -> int:
+    """How many times as large it makes a picture, of the scales that there are. Raises `Invalid` if it is not here."""
+    scale = 4 if name in ("", LANCZOS) else find(name, home).layout.scale
+    return max(times for times in UPSCALES if times <= scale)
+
+
+def check_gives(name: str, times: int, home: Path) -> None:
+    """Raise `Invalid` unless that upscaler is here and enlarges by `times`: as it is, or reduced from more."""
+    if (most := most_of(name, home)) < times:
+        why = f"it makes a picture {most} times as large, not {times} times"
+        raise Invalid(f"upscaler {name[:60]}", why, f"Enlarge by {most}, or name another one.")
 
 
 def sha256_of(name: str, home: Path) -> str:

@@ -17,6 +17,7 @@ from bot.sizes import ASPECTS, cropped, sized
 from bot.uploads import Upload
 from bot.why import redrawing
 from bot.wiring import Studio
+from engine import upscalers
 from engine.bases import Base
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import LoraCard
@@ -49,7 +50,9 @@ class Wish:
     sampler: str | None = None
     speed: Wished | None = None
     size: tuple[int, int] | str | None = None
-    upscale: Literal[1, 4] | None = None
+    upscale: Literal[1, 2, 4] | None = None
+    upscaler: str = ""
+    detail: float = 0.0
     transparent: bool = False
     n: int = 1
     trigger: bool = True
@@ -131,7 +134,7 @@ async def drawn(studio: Studio, plan: ImagePlan, terminal: Terminal, out: Path |
 def picture_facts(picture: SavedPicture) -> dict[str, Any]:
     """What `--json` says of a picture; width and height are the file's."""
     recipe = picture.recipe
-    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "upscale", "transparent")
+    names = ("seed", "prompt", "negative", "base", "steps", "guidance", "upscale", "transparent", "upscaler", "detail")
     sides = {side: recipe[side] * recipe["upscale"] for side in ("width", "height")}
     loras = [{key: lora[key] for key in ("name", "weight", "sha256")} for lora in recipe["loras"]]
     return {"file": str(picture.file)} | {name: recipe[name] for name in names} | sides | {"loras": loras}
@@ -182,7 +185,6 @@ def _wanted(studio: Studio, wish: Wish, base: Base) -> tuple[str, Wanted]:
 
 def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -> tuple[ImagePlan, tuple[str, ...]]:
     """`wish` has its seed by now."""
-    assert wish.seed is not None
     catalog = studio.catalog.on(base)
     refs = tuple(catalog.ref(card.name, _one(card, weights)) for card, weights in wanted)
     cards = [card for card, _ in wanted]
@@ -193,6 +195,8 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
     theirs = [*_theirs(cards), *(ref.trigger for ref in spoken)]
     prompt = _own_spelling(base, prompt, theirs)
     image = read_picture(wish.image) if wish.image else None
+    wish = _enlarged(studio, wish)
+    assert wish.seed is not None
     size = sized(_frame(wish, base, image), base)
     said = Said(wish.speed, wish.steps, wish.guidance, wish.sampler)
     pace = paced(said, (card for card, ref in zip(cards, refs, strict=True) if ref.weight), base)
@@ -217,6 +221,8 @@ def _plan(studio: Studio, wish: Wish, base: Base, prompt: str, wanted: Wanted) -
         controls=_controls(studio, wish, base),
         references=_references(studio, wish, base),
         embeddings=spoken,
+        upscaler=wish.upscaler,
+        detail=wish.detail,
     )
     left_out = cropped(image.width, image.height, base) if image and wish.size is None else ""
     noted = (*pace.notes, *(note for note in (size.note, left_out) if note))
@@ -239,6 +245,18 @@ def _references(studio: Studio, wish: Wish, base: Base) -> tuple[Reference, ...]
     if found:
         adapter_for(base, studio.settings.home)
     return found
+
+
+def _enlarged(studio: Studio, wish: Wish) -> Wish:
+    """With the scale that an upscaler which was named gives, where none was said; that there is one is checked now."""
+    name, home = wish.upscaler.lower(), studio.settings.home
+    times = wish.upscale
+    if name and times is None:
+        most = upscalers.most_of(name, home)
+        times = 4 if most == 4 else 2
+    if name and times:
+        upscalers.check_gives(name, times, home)
+    return replace(wish, upscale=times, upscaler=name)
 
 
 def _frame(wish: Wish, base: Base, image: Upload | None) -> Frame:

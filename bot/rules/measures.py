@@ -102,7 +102,8 @@ def take_file(text: Text) -> int | None:
         rf"{lead}(?:full|original)[- ](?:size|resolution|res)d?{kind}{end}",
         rf"{lead}(?:big|large)\s+(?:file|png)(?:\s+size)?{end}",
         rf"{lead}(?:4\s?x|four\s+times)\s+(?:upscaled|enlarged)(?=$|[,.;!?]|\s)",
-        rf"{lead}(?:upscaled?|enlarged?)\s+(?:by\s+|to\s+)?(?:4\s?x|x\s?4|four\s+times){end}",
+        rf"{lead}(?:(?:upscaled?|enlarged?)(?:\s+(?:it|that|this))?|make\s+(?:it|that|this))\s+(?:by\s+|to\s+)?"
+        rf"(?:4\s?x|x\s?4|four\s+times)(?:\s+(?:larger|bigger|as\s+large|the\s+size))?{end}",
     )
     return 1 if any(text.take(form) for form in small) else 4 if any(text.take(form) for form in full) else None
 

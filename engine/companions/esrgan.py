@@ -8,7 +8,7 @@ out is what the net says of the whole picture at once; what is held is three map
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from engine.upscalers import Layout, read
 
 TILE = 256  # pixels a side of what a stage is shown at once, without its rim
 LEAK = 0.2
+Made = TypeVar("Made")
 
 
 def conv(before: int, after: int) -> nn.Conv2d:
@@ -200,7 +201,7 @@ class Esrgan:
             yield True
 
 
-def whole(steps: Generator[bool, None, Tensor]) -> Tensor:
+def whole(steps: Generator[bool, None, Made]) -> Made:
     """What it comes to in the end."""
     while True:
         try:

@@ -53,8 +53,7 @@ class Companions:
         for name in plan.companions:
             self.net(name)
         if plan.upscaler not in ("", LANCZOS):
-            entry = upscalers.find(plan.upscaler, self._shelf)
-            upscalers.check_gives(entry, plan.upscale)
+            upscalers.check_gives(plan.upscaler, plan.upscale, self._shelf)
             self.upscaler(plan.upscaler)
 
     def net(self, name: str) -> Net:

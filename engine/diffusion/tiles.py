@@ -3,6 +3,9 @@
 Tiles are blended in pixels, not in latents: what decodes them is then bounded by a tile, a family's way of packing its
 latents does not matter, and a tile is a picture like any other, drawn by the same loop. Each has a seed of its own, by
 the picture's seed and its place, so that a noise is nowhere seen twice, and the same plan is the same picture.
+
+The prompt is that of the whole picture, and a tile shows a part of it: guidance, which drives a tile to show all that
+the prompt says, is left out where it is a contrast of two passes. With it, each tile grows a small mug of its own.
 """
 
 import hashlib
@@ -80,12 +83,15 @@ def detailed(
     source = _filled(as_pixels(image), tiles)
     weight = _hills(tiles)
     total, weights = torch.zeros_like(source), torch.zeros_like(source[:, :1])
+    if resident.family.contrasts(brush.guidance):
+        brush = replace(brush, guidance=1.0)
+    brush = replace(brush, width=tiles.width, height=tiles.height)
     for left, top in tiles.places():
         at = (..., slice(top, top + tiles.height), slice(left, left + tiles.width))
         canvas = Canvas(resident.encode(source[at]), strength)
-        seed = seed_of(brush.seed, left, top)
+        tile = replace(brush, seed=seed_of(brush.seed, left, top), canvas=canvas)
         latents = canvas.latents
-        for stroke in draw(resident, replace(brush, seed=seed, width=tiles.width, height=tiles.height, canvas=canvas)):
+        for stroke in draw(resident, tile):
             latents = stroke.latents
             yield False
         drawn = resident.decode(latents)

@@ -142,6 +142,9 @@ def test_a_change_keeps_shape_and_file_unless_they_are_what_to_change(shelf: She
     kept = planned("make it blue", shelf, talk)[0]
     assert (kept.width, kept.height, kept.upscale) == (192, 336, 1)
     assert planned("in full size", shelf, talk)[0].delivered == (768, 1344)
+    for said in ("make it 4x", "upscale it 4x", "make that four times larger"):
+        assert planned(said, shelf, talk)[0].delivered == (768, 1344), said
+        assert planned(said, shelf, talk)[0].count == 1, said
     wide = planned("as a banner", shelf, talk)[0]
     assert (wide.width, wide.height, wide.upscale) == (432, 144, 1)
     sized_anew = planned("1080x1080 please", shelf, talk)[0]

@@ -26,7 +26,7 @@ def test_json_has_the_promised_shape(atelier: Atelier) -> None:
     first, second = said.json["pictures"]
     assert set(first) == {
         "file", "seed", "prompt", "negative", "base", "steps", "guidance", "width", "height", "upscale", "transparent",
-        "loras",
+        "upscaler", "detail", "loras",
     }  # fmt: skip
     assert (first["seed"], second["seed"]) == (7, 8)
     assert [set(lora) for lora in first["loras"]] == [{"name", "weight", "sha256"}]

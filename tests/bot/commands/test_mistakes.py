@@ -50,7 +50,7 @@ TRAIN = ("--name", "n", "--kind", "subject", "--trigger", "zqx")
         (("draw", "a mug", "--size", "100x64"), "invalid", "size: 100x64 is not one that Paper draws"),
         (("draw", "a mug", "--size", "big"), "invalid", "--size: “big” is not a size such as 256x192, story or 16:9."),
         (("draw", "a mug", "--size", "16:0"), "invalid", "size: “16:0” is not a ratio of two sides."),
-        (("draw", "a mug", "--upscale", "2"), "invalid", "--upscale: “2” is not 1 or 4."),
+        (("draw", "a mug", "--upscale", "3"), "invalid", "--upscale: “3” is not 1, 2 or 4."),
         (("draw", "a mug", "-n", "5"), "invalid", "n: 5 is out of range."),
         (("draw", "a mug", "-n", "0"), "invalid", "n: 0 is out of range."),
         (("draw", "a mug", "--steps", "61"), "invalid", "steps: 61 is out of range."),
