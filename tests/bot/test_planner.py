@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -278,6 +279,12 @@ def test_a_training_without_pictures_a_free_name_or_a_free_trigger_is_refused(sh
     with pytest.raises(Invalid, match="trigger"):
         train("train these, call it zed, trigger nkyx", shelf)
     assert isinstance(plan("train these please", shelf, Conversation("t").holding(pictures(12), ())), AskBack)
+
+
+def test_a_training_on_a_transformer_is_refused_before_any_work(shelf: Shelf) -> None:
+    flux = replace(shelf, base=shelf.base.model_copy(update={"family": "flux"}))
+    with pytest.raises(Invalid, match="cannot be trained on it yet"):
+        train("train these, call it bob", flux)
 
 
 def test_a_base_without_a_vocabulary_draws_too(tmp_path: Path) -> None:

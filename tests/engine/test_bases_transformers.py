@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import diffusers
@@ -10,13 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from engine import bases
-from engine.bases import adding
+from engine.bases import Base, adding
 from engine.bases.adding import Wanted
 from engine.bases.models import MODELS, Model, licence_of, published
 from engine.diffusion.render import Brush, draw
 from engine.diffusion.resident import Resident
 from engine.errors import Invalid
 from tests.tiny import tiny_flux, tiny_sd3
+from tests.tiny_more import tiny_klein, tiny_qwen, tiny_zimage
 
 
 @pytest.fixture
@@ -52,6 +54,30 @@ def test_a_folder_of_a_transformer_becomes_a_base_that_draws(
     *_, last = draw(resident, Brush("a cat", "", 1, 32, 32, 2, guidance, "euler"))
     assert resident.decode(last.latents).shape == (1, 3, 32, 32)
     assert len(resident.parts.encoders) == (2 if name != "sd3.5-medium" else 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "pipeline", "steps", "guidance"),
+    [
+        (lambda home: tiny_klein(home, True), "Flux2KleinPipeline", 4, 1.0),
+        (lambda home: tiny_klein(home), "Flux2KleinPipeline", 50, 4.0),
+        (tiny_zimage, "ZImagePipeline", 50, 4.0),
+        (tiny_qwen, "QwenImagePipeline", 50, 4.0),
+        (lambda home: tiny_qwen(home, "first"), "QwenImageEditPipeline", 50, 4.0),
+        (lambda home: tiny_qwen(home, "later"), "QwenImageEditPlusPipeline", 50, 4.0),
+    ],
+    ids=["klein", "klein-base", "zimage", "qwen", "qwen-edit", "qwen-edit-plus"],
+)
+def test_a_folder_of_the_other_transformers_becomes_a_base_that_draws(
+    tmp_path: Path, make: Callable[[Path], Base], pipeline: str, steps: int, guidance: float
+) -> None:
+    base = adding.add(make(tmp_path / "made").folder, Wanted(name="mine"), tmp_path / "home")
+    assert (base.defaults.steps, base.defaults.guidance, base.defaults.sampler) == (steps, guidance, "euler")
+    base.check_whole()
+    resident = Resident(base, torch.device("cpu"), torch.float32)
+    assert resident.parts.index["_class_name"] == pipeline
+    *_, last = draw(resident, Brush("a cat", "", 1, 32, 32, 2, guidance, "euler"))
+    assert resident.decode(last.latents).shape == (1, 3, 32, 32)
 
 
 def test_the_persons_licence_goes_before_the_published_one(folders: Path, tmp_path: Path) -> None:
