@@ -11,27 +11,35 @@ import torch
 from PIL import Image, ImageFilter
 
 from engine import bases, recipes
-from engine.bases.memory import check_fits
+from engine.bases import memory
+from engine.bases.memory import Wanted
 from engine.catalog import Catalog
 from engine.diffusion.deliver import Companions, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
-from engine.diffusion.resident import Resident, free_memory
+from engine.diffusion.resident import Resident, best_device, machine
 from engine.errors import NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, TrainPlan
+from engine.prompts import Prompt
 from engine.training.loop import train
 
 
 class Runners:
-    """Loads a base at its first plan and keeps it; one base is held at a time."""
+    """Loads a base at its first plan and keeps it; one base is held at a time, in the memory mode that is wanted."""
 
     def __init__(
-        self, catalog: Catalog, home: Path, device: torch.device | None = None, companions: Companions | None = None
+        self,
+        catalog: Catalog,
+        home: Path,
+        device: torch.device | None = None,
+        companions: Companions | None = None,
+        wanted: Wanted = "auto",
     ) -> None:
         self._catalog = catalog
         self._home = home
-        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device or best_device()
+        self._wanted: Wanted = wanted
         self._resident: Resident | None = None
         self._companions = companions or Companions(self._device)
 
@@ -42,19 +50,28 @@ class Runners:
                 case ImagePlan():
                     yield from self._render(plan)
                 case TrainPlan():
-                    yield from train(self.resident(plan.base), plan, self._home)
+                    resident = self.resident(plan.base)
+                    resident.check_trains()
+                    yield from train(resident, plan, self._home)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that") from error
+            raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that", self._less()) from error
 
     def resident(self, name: str) -> Resident:
         base = bases.find(name, self._home)
         if self._resident is None or self._resident.base != base:
             base.check_whole()
             self._resident = None  # the old one goes before the new one comes
-            check_fits(base, self._device.type == "cuda", free_memory(self._device))
-            dtype = torch.float32 if self._device.type == "cpu" else getattr(torch, base.precision)
-            self._resident = Resident(base, self._device, dtype)
+            here = machine(self._device)
+            mode = memory.mode_for(base, here, self._wanted)
+            dtype: torch.dtype = getattr(torch, memory.precision(here, base.precision))
+            self._resident = Resident(base, self._device, dtype, mode)
         return self._resident
+
+    def _less(self) -> str:
+        """The memory mode that takes less than the one that the base is held in; "" where there is none."""
+        if self._resident is None:
+            return ""
+        return memory.smaller(self._resident.base, machine(self._device), self._resident.mode) or ""
 
     def _render(self, plan: ImagePlan) -> Generator[Event]:
         base = bases.find(plan.base, self._home)
@@ -70,7 +87,7 @@ class Runners:
         drawing = Drawing(plan)
         canvas = drawing.canvas(resident)
         pictures: list[Picture] = []
-        with resident.stacked(plan.stack, self._catalog.weights):
+        with resident.stacked(plan.stack, self._catalog.weights, lambda: _read(resident, plan)):
             for k in range(plan.count):
                 stroke: Stroke | None = None
                 for stroke in draw(resident, _brush(plan, k, canvas)):
@@ -80,7 +97,7 @@ class Runners:
                 image = delivered(_finished(resident, stroke, plan), plan, self._companions, drawing.over())
                 if plan.companions:
                     yield drawing.progress(k, stroke.steps + 1, stroke.steps, None)
-                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device))
+                recipe = recipes.recipe_of(plan, k, base, cards, made_with(self._device, resident.mode))
                 pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
 
@@ -137,7 +154,13 @@ def _finished(resident: Resident, stroke: Stroke, plan: ImagePlan) -> Image.Imag
         raise NoPicture(tuple(ref.name for ref in plan.stack.refs)) from None
 
 
-def made_with(device: torch.device) -> dict[str, str | int]:
+def _read(resident: Resident, plan: ImagePlan) -> None:
+    """Encode the prompts now, so that they are known when the picture is drawn."""
+    texts = (plan.negative, plan.prompt) if resident.family.contrasts(plan.guidance) else (plan.prompt,)
+    resident.texts([Prompt(text, plan.syntax) for text in texts])
+
+
+def made_with(device: torch.device, mode: str) -> dict[str, str | int]:
     """What a picture's pixels depend on beside its recipe."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -146,6 +169,7 @@ def made_with(device: torch.device) -> dict[str, str | int]:
         "diffusers": diffusers.__version__,
         "device": name,
         "threads": torch.get_num_threads(),
+        "memory": mode,
     }
 
 
