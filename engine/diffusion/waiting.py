@@ -68,6 +68,10 @@ class Shelf:
             self._reader.submit(found[key].slab.lock)  # after its first use has been asked for: locking takes a while
         return [found[key] for key, _ in wanted]
 
+    def clear(self) -> None:
+        self._items.clear()
+        self.bytes = 0
+
     def _keep(self, key: str, item: Waiting) -> None:
         if key not in self._items:
             self._items[key] = item
