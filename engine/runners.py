@@ -38,7 +38,8 @@ class Runners:
     ) -> None:
         self._catalog = catalog
         self._home = home
-        self._device = device or best_device()
+        self._given = device
+        self._device = device or best_device("float32")
         self._wanted: Wanted = wanted
         self._resident: Resident | None = None
         self._companions = companions or Companions(self._device)
@@ -61,6 +62,7 @@ class Runners:
         if self._resident is None or self._resident.base != base:
             base.check_whole()
             self._resident = None  # the old one goes before the new one comes
+            self._device = self._given or best_device(base.precision)
             here = machine(self._device)
             mode = memory.mode_for(base, here, self._wanted)
             dtype: torch.dtype = getattr(torch, memory.precision(here, base.precision))

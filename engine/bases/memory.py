@@ -154,8 +154,8 @@ def needs(base: Base, computed_in: Precision) -> dict[Mode, Place]:
     texts = sum(counts.get(part, 0) for part in ENCODERS) * item
     picture = working_set(base, *(base.size.native,) * 2)
     tiled = min(picture, TILED)
-    there = max(vae, *(_passing(base.folder, part, item) for part in ENCODERS if part in counts), 0)
-    streamed = max(there, *(_passing(base.folder, part, item) for part in DENOISERS if part in counts))
+    there = max([vae, *(_passing(base.folder, part, item) for part in ENCODERS if part in counts)])
+    streamed = max([there, *(_passing(base.folder, part, item) for part in DENOISERS if part in counts)])
     return {
         "full": Place(net + texts + vae + picture + net, 0),
         "pinned": Place(net + there + tiled, net + texts + vae),

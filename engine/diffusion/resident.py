@@ -194,10 +194,11 @@ def machine(device: torch.device) -> Machine:
             return Machine("cpu", free_memory(device), host)
 
 
-def best_device() -> torch.device:
+def best_device(made_for: str) -> torch.device:
+    """Where a base of that precision is drawn: Apple's GPU is for those that were made for a GPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("mps" if made_for != "float32" and torch.backends.mps.is_available() else "cpu")
 
 
 def _bf16_works(device: torch.device) -> bool:

@@ -564,3 +564,21 @@ def test_what_streaming_takes_is_what_the_network_streams(tiny_home: Path) -> No
     streamed = Streamed(held(tiny_home, "tiny-sdxl", "full").parts.denoiser, CPU)
     own = len(streamed._rest) + 2 * streamed._largest
     assert memory._passing(base.folder, "unet", 4) == pytest.approx(own, rel=0.25)  # slabs are aligned to 64 bytes
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "made_for", "device"),
+    [
+        (True, False, "float32", "cuda"),
+        (True, True, "bfloat16", "cuda"),
+        (False, True, "bfloat16", "mps"),
+        (False, True, "float32", "cpu"),
+        (False, False, "bfloat16", "cpu"),
+    ],
+)
+def test_the_device_is_an_nvidia_gpu_else_apples_for_what_was_made_for_a_gpu_else_the_cpu(
+    cuda: bool, mps: bool, made_for: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resident_module.best_device(made_for).type == device
