@@ -147,7 +147,9 @@ class Streamed:
         self._depth -= 1
         if self._depth:
             return
-        if self._side is not None:  # a copy may still be under way, where a pass was broken off
+        if self._side is not None:
+            # A copy may be under way, where a pass was broken off. Who gets the buffers' memory next comes after it:
+            # `record_stream` would say so too, but keep the memory from us for as long as the host runs ahead.
             torch.cuda.current_stream(self.device).wait_stream(self._side)
         self._coming, self._open = None, None
         for slab in (self._rest, *self._slabs.values()):
@@ -211,7 +213,6 @@ class Streamed:
                     slab.up(buffer)
                     done = torch.cuda.Event()
                     done.record(self._side)
-                buffer.record_stream(self._side)
                 self._coming = name, self._turn, done
         self.copied += len(slab)
 
