@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 try:
     from bot.commands import loras, pictures, training
@@ -20,6 +20,7 @@ try:
     from bot.settings import Settings
     from bot.sizes import ASPECTS, RATIO
     from bot.wiring import Studio, open_studio
+    from engine.bases.memory import Wanted
     from engine.errors import AtelierError, Cancelled, Fault, Invalid
     from engine.exchange import Wish as ImportWish
     from engine.lora.write import DIALECTS
@@ -81,16 +82,18 @@ async def _run(args: argparse.Namespace, terminal: Terminal) -> int | None:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
+    said = {"memory": args.memory} if "memory" in args else {}
     if args.command == "demo":  # has a home of its own, new each time, so that it can be repeated
         from bot import demo
 
         home = demo.prepare(args.out)
         if args.base:
-            return Settings(demo.borrow(args.base, Settings(getattr(args, "home", None)).home, home), base=args.base)
-        return Settings(home=getattr(args, "home", home))
+            return Settings(demo.borrow(args.base, Settings(getattr(args, "home", None)).home, home), base=args.base,
+                            **said)  # fmt: skip
+        return Settings(home=getattr(args, "home", home), **said)
     home: Path | None = getattr(args, "home", None)
     try:
-        return Settings(home)
+        return Settings(home, **said)
     except Invalid as error:
         if args.command != "doctor":
             raise
@@ -255,6 +258,8 @@ class Parser(argparse.ArgumentParser):
 def _parser() -> Parser:
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--home", type=path, metavar="DIR", help="where everything is kept (default: ~/.atelier)")
+    how = f"where a base's weights are: {', '.join(get_args(Wanted))} (default: auto)"
+    common.add_argument("--memory", choices=get_args(Wanted), metavar="MODE", help=how)
     common.add_argument("--json", action="store_true", help="one JSON object on stdout; progress on stderr")
     about = "Pictures from plain words and weighted LoRAs; LoRAs from a dozen pictures."
     parser = Parser(prog="atelier", description=about, parents=[common])

@@ -20,6 +20,7 @@ from typing import Any, cast
 from bot.settings import SECRET, Llm, Settings, is_url, read_settings, secrets_in
 from bot.wiring import Studio, door_names
 from engine import bases
+from engine.bases import memory
 from engine.errors import AtelierError, Invalid
 from engine.files import reading
 from engine.plans import ImagePlan
@@ -42,7 +43,7 @@ class Finding:
 async def examine(studio: Studio, trouble: Invalid | None = None) -> tuple[Finding, ...]:
     """`trouble` is what the settings could not be read for; the studio then has the bare ones."""
     with reading(studio.settings.home):
-        findings = [look(studio) for look in (_python, _torch, _machine, _gpu, _home, _disk, _loras)]
+        findings = [look(studio) for look in (_python, _torch, _machine, _gpu, _memory, _home, _disk, _loras)]
         findings.append(_settings(studio.settings, trouble))
     findings += [_door(name, studio.settings) for name in sorted(studio.settings.doors)]
     findings += [await _model(llm)] if (llm := studio.settings.llm) else []
@@ -101,6 +102,27 @@ def _gpu(studio: Studio) -> Finding:
     only_pocket = bases.names(studio.settings.home) == bases.names()
     todo = f"It can draw with more than Pocket: `atelier bases get {FOR_A_GPU} --name klein`." if only_pocket else ""
     return Finding("gpu", True, found, todo)
+
+
+def _memory(studio: Studio) -> Finding:
+    """What the base takes in each memory mode, on a GPU or, where there is none, of this machine's memory."""
+    try:
+        base, wanted = studio.base(), studio.settings.memory
+        if not _has_gpu():
+            free, takes = memory.free_memory(), memory.need(base, gpu=False).bare
+            enough = free is None or takes <= free
+            known = "?" if free is None else f"{free / 1e9:.1f} GB"
+            found = f"mode {wanted}; {base.name} takes {takes / 1e9:.1f} GB, and {known} is free"
+            return Finding("memory", enough, found, "" if enough else "Close other programs, or take a smaller base.")
+        modes = memory.needs(base, base.precision).items()
+    except AtelierError as error:
+        return Finding("memory", None, error.message)
+    each = ", ".join(f"{mode} {place.device / 1e9:.1f}" for mode, place in modes)
+    return Finding("memory", None, f"mode {wanted}; GB of the GPU that {base.name} takes: {each}")
+
+
+def _has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None and "+cpu" not in version("torch")
 
 
 def _home(studio: Studio) -> Finding:
@@ -194,8 +216,9 @@ async def _drawing(studio: Studio) -> Finding:
         made_with = await _drawn(studio, plan)
     except AtelierError as error:
         return Finding("drawing", False, error.message, error.hint)
+    mode = f", memory mode {made_with['memory']}" if made_with.get("memory", "full") != "full" else ""
     threads = "1 thread" if made_with["threads"] == 1 else f"{made_with['threads']} threads"
-    return Finding("drawing", True, f"{base.title} draws on {made_with['device']}, {threads}")
+    return Finding("drawing", True, f"{base.title} draws on {made_with['device']}, {threads}{mode}")
 
 
 async def _drawn(studio: Studio, plan: ImagePlan) -> dict[str, object]:

@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from engine.bases.memory import Wanted
 from engine.errors import Invalid
 from engine.files import read_manifest, reason, sync_folder, writing
 
@@ -74,7 +75,8 @@ class Llm(BaseModel):
 
 
 class Settings(BaseSettings):
-    """`home` is the one folder that is written to; `base` the base drawn on when none is named.
+    """`home` is the one folder that is written to; `base` the base drawn on when none is named; `memory` the mode in
+    which a base is held (docs/memory.md).
 
     `brand_on_non_commercial`: the admin's word that brand work may be made with weights not for commercial use.
 
@@ -95,6 +97,7 @@ class Settings(BaseSettings):
     doors: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     llm: Llm | None = None
     brand_on_non_commercial: bool = False
+    memory: Wanted = "auto"
 
     def __init__(self, home: Path | str | None = None, **given: Any) -> None:
         found = find_home(home)

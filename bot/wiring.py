@@ -22,6 +22,7 @@ from bot.settings import Settings, stay_offline
 from bot.shelf import Shelf
 from engine import bases
 from engine.bases import Base
+from engine.bases.memory import Wanted
 from engine.bases.vocabulary import Vocabulary
 from engine.catalog import Catalog
 from engine.database import Database
@@ -53,11 +54,11 @@ class Studio:
         return bases.find(name or self.settings.base, self.settings.home)
 
 
-def local_executor(catalog: Catalog, home: Path) -> Executor:
+def local_executor(catalog: Catalog, home: Path, memory: Wanted = "auto") -> Executor:
     """The engine in this process. torch itself is imported at its first plan."""
     from engine.local import LocalExecutor
 
-    return LocalExecutor(catalog, home)
+    return LocalExecutor(catalog, home, memory)
 
 
 def open_studio(settings: Settings) -> Studio:
@@ -65,7 +66,7 @@ def open_studio(settings: Settings) -> Studio:
     stay_offline()
     catalog = Catalog(SHIPPED_LORAS, settings.home / "loras")
     store = Store(settings.home)
-    executor = licensed(local_executor(catalog, settings.home), settings, catalog)
+    executor = licensed(local_executor(catalog, settings.home, settings.memory), settings, catalog)
     return Studio(settings, catalog, store, executor, JobQueue(executor, store, catalog))
 
 
@@ -94,7 +95,7 @@ async def open_service(studio: Studio) -> Service:
     await database.open()  # from here on the home is ours alone
     store.sweep()
     catalog.sweep()
-    executor = WorkerExecutor(SHIPPED_LORAS, settings.home)
+    executor = WorkerExecutor(SHIPPED_LORAS, settings.home, memory=settings.memory)
     queue = DurableQueue(
         JobQueue(licensed(executor, settings, catalog), store, catalog), database, store, catalog, Planned
     )

@@ -1,4 +1,4 @@
-"""The worker process, `python -m engine.child SHIPPED HOME`: it alone holds the GPU, so that it can be replaced.
+"""The worker process, `python -m engine.child SHIPPED HOME MEMORY`: it alone holds the GPU, so that it can be replaced.
 
 It runs what it is sent and says what comes of it. A picture has the engine to itself; a training shares it step by
 step, so a waiting picture is drawn between two of its steps, and after each picture the training has one.
@@ -12,8 +12,9 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from engine.bases.memory import Wanted
 from engine.catalog import Catalog
 from engine.errors import AtelierError, Fault, OutOfMemory
 from engine.jobs import Event
@@ -107,21 +108,21 @@ def _collect() -> None:
         torch.cuda.empty_cache()
 
 
-async def _main(shipped: Path, home: Path, out: BinaryIO) -> None:
+async def _main(shipped: Path, home: Path, memory: Wanted, out: BinaryIO) -> None:
     source = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(source), sys.stdin)
-    await Child(LocalExecutor(Catalog(shipped, home / "loras"), home), out).serve(source)
+    await Child(LocalExecutor(Catalog(shipped, home / "loras"), home, memory), out).serve(source)
 
 
 def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no message
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(_run_and_leave(Path(sys.argv[1]), Path(sys.argv[2]), out))
+    asyncio.run(_run_and_leave(Path(sys.argv[1]), Path(sys.argv[2]), cast(Wanted, sys.argv[3]), out))
 
 
-async def _run_and_leave(shipped: Path, home: Path, out: BinaryIO) -> None:
-    await _main(shipped, home, out)
+async def _run_and_leave(shipped: Path, home: Path, memory: Wanted, out: BinaryIO) -> None:
+    await _main(shipped, home, memory, out)
     os._exit(0)  # the thread may be within a step that takes a while: nobody waits for it
 
 

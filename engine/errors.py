@@ -302,7 +302,10 @@ class NoRoom(TryLater):
 
 @dataclass(eq=False)
 class OutOfMemory(TryLater):
+    """`mode`: the memory mode that takes less than the one it happened in, where there is one."""
+
     what: str
+    mode: str = ""
 
     @property
     def message(self) -> str:
@@ -310,17 +313,22 @@ class OutOfMemory(TryLater):
 
     @property
     def hint(self) -> str:
-        return "Ask for a smaller picture or fewer at once, or try again when the machine is less busy."
+        smaller = f" Memory mode “{self.mode}” takes less: --memory {self.mode}." if self.mode else ""
+        return f"Ask for a smaller picture or fewer at once, or try again when the machine is less busy.{smaller}"
 
 
 @dataclass(eq=False)
 class BaseTooLarge(TryLater):
-    """A base that does not fit into the memory that is free; `wanted` and `free` in bytes."""
+    """A base that does not fit into the memory that is free; `wanted` and `free` in bytes.
+
+    `mode`: the memory mode in which it would fit, where there is one.
+    """
 
     name: str
     wanted: int
     free: int
     gpu: bool
+    mode: str = ""
 
     @property
     def message(self) -> str:
@@ -330,6 +338,8 @@ class BaseTooLarge(TryLater):
 
     @property
     def hint(self) -> str:
+        if self.mode:
+            return f"It fits in memory mode “{self.mode}”: --memory {self.mode}, or --memory auto."
         return "Close other programs, or draw on a smaller base; `atelier bases` says what each needs."
 
 

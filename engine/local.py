@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from engine.bases.memory import Wanted
 from engine.catalog import Catalog
 from engine.jobs import Event
 from engine.plans import Plan
@@ -15,8 +16,9 @@ class LocalExecutor:
 
     slots = 1
 
-    def __init__(self, catalog: Catalog, home: Path) -> None:
+    def __init__(self, catalog: Catalog, home: Path, memory: Wanted = "auto") -> None:
         self._catalog = catalog
+        self._memory: Wanted = memory
         self._home = home
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._runners: object = None
@@ -37,7 +39,7 @@ class LocalExecutor:
         from engine.runners import Runners
 
         if not isinstance(self._runners, Runners):
-            self._runners = Runners(self._catalog, self._home)
+            self._runners = Runners(self._catalog, self._home, wanted=self._memory)
         return self._runners.run(plan)
 
 

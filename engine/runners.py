@@ -14,8 +14,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
 from engine import bases, controls, recipes, references
-from engine.bases import Base
-from engine.bases.memory import check_fits
+from engine.bases import Base, memory
+from engine.bases.memory import Wanted
 from engine.catalog import Catalog, LoraCard
 from engine.datasets import no_variant
 from engine.diffusion import families
@@ -24,11 +24,12 @@ from engine.diffusion.deliver import Companions, Steps, delivered, on_white, res
 from engine.diffusion.preview import preview
 from engine.diffusion.reference import looking
 from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
-from engine.diffusion.resident import Resident, free_memory
+from engine.diffusion.resident import Resident, best_device, machine
 from engine.diffusion.tiles import detailed, grid
 from engine.errors import Invalid, NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, Reference, TrainPlan
+from engine.prompts import Prompt
 from engine.recipes import Used
 from engine.training.loop import train
 
@@ -50,14 +51,21 @@ BLIND = Eyes()
 
 
 class Runners:
-    """Loads a base at its first plan and keeps it; one base is held at a time."""
+    """Loads a base at its first plan and keeps it; one base is held at a time, in the memory mode that is wanted."""
 
     def __init__(
-        self, catalog: Catalog, home: Path, device: torch.device | None = None, companions: Companions | None = None
+        self,
+        catalog: Catalog,
+        home: Path,
+        device: torch.device | None = None,
+        companions: Companions | None = None,
+        wanted: Wanted = "auto",
     ) -> None:
         self._catalog = catalog
         self._home = home
-        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._given = device
+        self._device = device or best_device("float32")
+        self._wanted: Wanted = wanted
         self._resident: Resident | None = None
         self._companions = companions or Companions(self._device, home=home)
         self._nets = Nets(self._device)
@@ -70,9 +78,11 @@ class Runners:
                     yield from self._render(plan)
                 case TrainPlan():
                     bases.find(plan.base, self._home).check_trains()
-                    yield from train(self.resident(plan.base), plan, self._home)
+                    resident = self.resident(plan.base)
+                    resident.check_trains()
+                    yield from train(resident, plan, self._home)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that") from error
+            raise OutOfMemory("draw that" if isinstance(plan, ImagePlan) else "train that", self._less()) from error
 
     def resident(self, name: str) -> Resident:
         base = bases.find(name, self._home)
@@ -80,9 +90,11 @@ class Runners:
             base.check_whole()
             self._nets = Nets(self._device)
             self._resident = None  # the old one goes before the new one comes
-            check_fits(base, self._device.type == "cuda", free_memory(self._device))
-            dtype = torch.float32 if self._device.type == "cpu" else getattr(torch, base.precision)
-            self._resident = Resident(base, self._device, dtype)
+            self._device = self._given or best_device(base.precision)
+            here = machine(self._device)
+            mode = memory.mode_for(base, here, self._wanted)
+            dtype: torch.dtype = getattr(torch, memory.precision(here, base.precision))
+            self._resident = Resident(base, self._device, dtype, mode)
         return self._resident
 
     @contextmanager
@@ -90,12 +102,18 @@ class Runners:
         """The base with the plan's LoRAs and embeddings in, inside the block."""
         partial, weights = {card.name for card in cards.values() if card.left_out}, self._catalog.weights
         with ExitStack() as held:
+            held.enter_context(resident.speaking(plan.embeddings, weights))
             try:
-                held.enter_context(resident.stacked(plan.stack, weights, partial))
+                held.enter_context(resident.stacked(plan.stack, weights, partial, lambda: _read(resident, plan)))
             except WrongBase as error:
                 raise no_variant(cards[error.name], resident.base, error.why) from None
-            held.enter_context(resident.speaking(plan.embeddings, weights))
             yield
+
+    def _less(self) -> str:
+        """The memory mode that takes less than the one that the base is held in; "" where there is none."""
+        if self._resident is None:
+            return ""
+        return memory.smaller(self._resident.base, machine(self._device), self._resident.mode) or ""
 
     def _render(self, plan: ImagePlan) -> Generator[Event]:
         base = bases.find(plan.base, self._home)
@@ -147,7 +165,7 @@ class Runners:
                 yield drawing.after(k, done)
             if plan.companions:
                 yield drawing.after(k, drawing.tiles + 1)
-            recipe = recipes.recipe_of(plan, k, base, used, made_with(self._device))
+            recipe = recipes.recipe_of(plan, k, base, used, made_with(self._device, drawing.memory))
             pictures.append(Picture(recipes.to_png(image, recipe), recipe.model_dump()))
         yield Drawn(tuple(pictures))
 
@@ -163,7 +181,13 @@ class Drawing:
     resident: Resident | None
     tiles: int
     eyes: Eyes = BLIND
+
     strokes: int = 0  # steps of a picture before it is delivered, known once it is drawn
+
+    @property
+    def memory(self) -> str:
+        """The mode that the base is held in; "" where it is not asked."""
+        return self.resident.mode if self.resident else ""
 
     def canvas(self) -> Canvas | None:
         """The latents of the picture to start from, which is brought to the plan's size; None for a blank."""
@@ -257,7 +281,15 @@ def _blaming(plan: ImagePlan) -> Generator[None]:
         raise NoPicture(tuple(ref.name for ref in plan.stack.refs)) from None
 
 
-def made_with(device: torch.device) -> dict[str, str | int]:
+def _read(resident: Resident, plan: ImagePlan) -> None:
+    """Encode the prompts now, so that they are known when the picture is drawn; not those that are read with pictures."""
+    if plan.references and resident.family.sees:
+        return
+    texts = (plan.negative, plan.prompt) if resident.family.contrasts(plan.guidance) else (plan.prompt,)
+    resident.texts([Prompt(text, plan.syntax) for text in texts])
+
+
+def made_with(device: torch.device, mode: str) -> dict[str, str | int]:
     """What a picture's pixels depend on beside its recipe."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -266,6 +298,7 @@ def made_with(device: torch.device) -> dict[str, str | int]:
         "diffusers": diffusers.__version__,
         "device": name,
         "threads": torch.get_num_threads(),
+        "memory": mode,
     }
 
 

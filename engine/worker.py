@@ -53,9 +53,14 @@ class WorkerExecutor:
     slots = 2
 
     def __init__(
-        self, shipped: Path, home: Path, patience: Patience = Patience(), command: Sequence[str] | None = None
+        self,
+        shipped: Path,
+        home: Path,
+        patience: Patience = Patience(),
+        command: Sequence[str] | None = None,
+        memory: str = "auto",
     ) -> None:
-        self._command = tuple(command or (sys.executable, "-m", "engine.child", str(shipped), str(home)))
+        self._command = tuple(command or (sys.executable, "-m", "engine.child", str(shipped), str(home), memory))
         self._patience = patience
         self._numbers = itertools.count()
         self._runs: dict[int, Run] = {}

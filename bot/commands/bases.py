@@ -149,7 +149,9 @@ def base_facts(base: Base, active: bool) -> dict[str, Any]:
         name: getattr(base, name) for name in ("name", "title", "family", "licence", "commercial", "source", "accepted")
     }
     needs = {kind: memory.need(base, gpu)._asdict() for kind, gpu in (("gpu", True), ("cpu", False))}
-    return facts | {"folder": str(base.folder), "disk": memory.disk(base.folder), "needs": needs, "active": active}
+    modes = {mode: place._asdict() for mode, place in memory.needs(base, base.precision).items()}
+    where = {"folder": str(base.folder), "disk": memory.disk(base.folder)}
+    return facts | where | {"needs": needs, "modes": modes, "active": active}
 
 
 def _row(name: str, base: Base | AtelierError, active: bool) -> tuple[str, ...]:

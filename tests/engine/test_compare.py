@@ -55,7 +55,7 @@ def test_another_picture_is_told_apart(tiny_home: Path, monkeypatch: pytest.Monk
 def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
     tiny_home: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.runners.free_memory", lambda _: 1000)
+    monkeypatch.setattr("engine.diffusion.resident.free_memory", lambda _: 1000)
     runners = Runners(catalog, tiny_home, torch.device("cpu"))
     with pytest.raises(BaseTooLarge, match="tiny-sd"):
         runners.resident("tiny-sd")

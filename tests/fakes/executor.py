@@ -26,6 +26,7 @@ class FakeExecutor:
     slots = 1
     breaks_with: BaseException | None = None
     interrupted = False
+    memory = "auto"
 
     def __init__(self, catalog: Catalog, home: Path) -> None:
         self.catalog = catalog

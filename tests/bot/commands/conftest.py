@@ -75,8 +75,9 @@ def executors(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> li
     """The engines that were opened, the last one last."""
     opened: list[FakeExecutor] = []
 
-    def make(catalog: Catalog, where: Path) -> FakeExecutor:
+    def make(catalog: Catalog, where: Path, memory: str) -> FakeExecutor:
         opened.append(FakeExecutor(catalog, where))
+        opened[-1].memory = memory
         return opened[-1]
 
     shipped = tmp_path / "shipped"
