@@ -282,7 +282,7 @@ def _blaming(plan: ImagePlan) -> Generator[None]:
 
 
 def _read(resident: Resident, plan: ImagePlan) -> None:
-    """Encode the prompts now, so that they are known when the picture is drawn; not those that are read with pictures."""
+    """Encode the prompts now, so that they are known when it is drawn; but those that are read with pictures."""
     if plan.references and resident.family.sees:
         return
     texts = (plan.negative, plan.prompt) if resident.family.contrasts(plan.guidance) else (plan.prompt,)

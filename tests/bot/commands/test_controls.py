@@ -61,7 +61,7 @@ def test_a_picture_is_drawn_again_with_its_controls_and_only_with_the_same_net(
     put_control(home, "aaa", "edge", b"another one")
     again = atelier("draw", "--again", first)
     assert again.code == 2
-    assert "“lines” that it followed is not the one here now (aaa)" in again.err
+    assert "“lines” that it followed is not the one that is here now (aaa)" in again.err
 
 
 @pytest.mark.parametrize(
