@@ -24,9 +24,11 @@ HEADS = (
     "expression", "pose", "view", "light",
 )  # fmt: skip
 SLOTS = {"first": "noun", "second": "noun", "first_colour": "shade", "second_colour": "shade"}
+SMALL = ("expression", "pose", "view", "light")  # heads that read the finer map, too
 SIDE = 256  # px: a picture is judged at SIDE² pixels, whatever its shape
 STEP = 16  # px: sides are multiples of it
 EMBEDDING = 384
+SOUGHT, DETAIL = 4, 256  # maps of attention on the finer map, and what is made of what they find
 BATCH = 64
 
 
@@ -85,14 +87,23 @@ class Block(nn.Module):
         return F.relu(self.around(x) + self.norms[1](self.second(y)))
 
 
-def residual_body() -> tuple[nn.Module, int]:
-    """(n, 3, h, w) → (n, channels, h / 32, w / 32), and the channels."""
+@dataclass(frozen=True)
+class Body:
+    """Two halves of a network: (n, 3, h, w) → (n, `fine`, h / 16, w / 16) → (n, `channels`, h / 32, w / 32)."""
+
+    first: nn.Module
+    second: nn.Module
+    fine: int
+    channels: int
+
+
+def residual_body() -> Body:
     layers: list[nn.Module] = [nn.Conv2d(3, 32, 5, 2, 2, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
     channels = 32
-    for width in (64, 96, 160, 256):
+    for width in (64, 96, 160):
         layers += [Block(channels, width, 2), Block(width, width, 1)]
         channels = width
-    return nn.Sequential(*layers), channels
+    return Body(nn.Sequential(*layers), nn.Sequential(Block(160, 256, 2), Block(256, 256, 1)), 160, 256)
 
 
 class Wide(nn.Module):
@@ -114,16 +125,13 @@ class Wide(nn.Module):
         return x + self.share * self.think(self.norm(self.look(x)))
 
 
-def convnext_body() -> tuple[nn.Module, int]:
-    """(n, 3, h, w) → (n, channels, h / 32, w / 32), and the channels."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 4), nn.BatchNorm2d(64)]
-    channels = 64
-    for width, depth in ((64, 2), (128, 2), (224, 3), (288, 2)):
-        if width != channels:
-            layers += [nn.BatchNorm2d(channels), nn.Conv2d(channels, width, 2, 2)]
-        layers += [Wide(width) for _ in range(depth)]
-        channels = width
-    return nn.Sequential(*layers, nn.BatchNorm2d(channels)), channels
+def convnext_body() -> Body:
+    def stage(before: int, width: int, depth: int) -> list[nn.Module]:
+        halved = [nn.BatchNorm2d(before), nn.Conv2d(before, width, 2, 2)] if before != width else []
+        return [*halved, *(Wide(width) for _ in range(depth))]
+
+    first = [nn.Conv2d(3, 64, 4, 4), nn.BatchNorm2d(64), *stage(64, 64, 2), *stage(64, 128, 2), *stage(128, 224, 3)]
+    return Body(nn.Sequential(*first), nn.Sequential(*stage(224, 288, 2), nn.BatchNorm2d(288)), 224, 288)
 
 
 BODIES = {"residual": residual_body, "convnext": convnext_body}
@@ -133,30 +141,42 @@ class JudgeNet(nn.Module):
     """(n, 3, h, w) in 0..1 → logits of each head, and the penultimate layer (n, 384). Any size from 64 px on.
 
     What is where is kept by the means of 3 × 3 parts of a thinned map. The two things of a pair are looked for by a map
-    of attention each, and named by one classifier: a thing looks the same on either side.
+    of attention each, and named by one classifier: a thing looks the same on either side. Faces, limbs and light are
+    small: what tells of them is looked for on the finer map.
     """
 
     def __init__(self, sizes: dict[str, int], net: str = "residual") -> None:
         super().__init__()
-        self.body, channels = BODIES[net]()
+        body = BODIES[net]()
+        self.first, self.second, channels = body.first, body.second, body.channels
         self.thin = nn.Conv2d(channels, 48, 1)
         self.even = nn.BatchNorm1d(2 * channels + 9 * 48)  # means, maxima and parts are of unlike sizes
         self.embed = nn.Linear(2 * channels + 9 * 48, EMBEDDING)
-        self.heads = nn.ModuleDict({h: nn.Linear(EMBEDDING, size) for h, size in sizes.items() if h not in SLOTS})
+        self.seek = nn.Sequential(nn.Conv2d(body.fine + 2, 64, 1), nn.ReLU(), nn.Conv2d(64, SOUGHT, 1))
+        self.detail = nn.Sequential(nn.Linear(SOUGHT * body.fine, DETAIL), nn.BatchNorm1d(DETAIL), nn.ReLU())
+        width = {head: EMBEDDING + DETAIL if head in SMALL else EMBEDDING for head in sizes}
+        self.heads = nn.ModuleDict({h: nn.Linear(width[h], size) for h, size in sizes.items() if h not in SLOTS})
         self.attend = nn.Sequential(nn.Conv2d(channels + 2, 64, 1), nn.ReLU(), nn.Conv2d(64, 2, 1))
         self.inspect = nn.Sequential(nn.Linear(channels, 224), nn.ReLU())
         self.slots = nn.ModuleDict({name: nn.Linear(224, sizes[head]) for head, name in SLOTS.items()})
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        y = self.body(2 * x - 1)
+        fine = self.first(2 * x - 1)
+        y = self.second(fine)
         grid = F.adaptive_avg_pool2d(F.relu(self.thin(y)), 3).flatten(1)
         embedding = F.relu(self.embed(self.even(torch.cat([y.mean((2, 3)), y.amax((2, 3)), grid], 1))))
-        logits = {head: layer(embedding) for head, layer in self.heads.items()}
-        weights = self.attend(torch.cat([y, _coordinates(y)], 1)).flatten(2).float().softmax(2).to(y.dtype)
-        things = self.inspect(torch.einsum("nsp,ncp->nsc", weights, y.flatten(2)))
+        small = torch.cat([embedding, self.detail(_looked(self.seek, fine).flatten(1))], 1)
+        logits = {head: layer(small if head in SMALL else embedding) for head, layer in self.heads.items()}
+        things = self.inspect(_looked(self.attend, y))
         for head, name in SLOTS.items():
             logits[head] = self.slots[name](things[:, int(head.startswith("second"))])
         return logits, embedding
+
+
+def _looked(attend: nn.Module, y: Tensor) -> Tensor:
+    """What stands where each of s maps of attention looks: (n, c, h, w) → (n, s, c)."""
+    weights = attend(torch.cat([y, _coordinates(y)], 1)).flatten(2).float().softmax(2).to(y.dtype)
+    return torch.einsum("nsp,ncp->nsc", weights, y.flatten(2))
 
 
 def _coordinates(y: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from engine.pocket.scenes import BUCKETS, Cast, Scenes, every_menu, sample, told
 # What looks hide beside colours and places: what takes fine lines or shading to see.
 FACELESS = ("silhouette", "pixel art", "oil painting", "mosaic", "cross stitch", "stained glass", "halftone")
 SHADELESS = (*COLOURLESS, "paper cut")
-FEW = 2  # a head that this part of a batch asks weighs as much as one that all of it asks
+FEW = 5  # a head that this part of a batch asks weighs as much as one that all of it asks
 FIRMER = 2.0  # how much more the nouns weigh than their probabilities need: else 13 heads drown the one that matters
 SHIFT = 6  # px
 FRESH = 900_000  # seed of the scenes that accuracy is measured on
