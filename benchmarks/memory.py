@@ -255,14 +255,14 @@ class Plain(Resident):
             )
             self.parts.vae.to(device)
 
-    def texts(self, prompts: Any) -> Any:
+    def texts(self, prompts: Any, references: Any = ()) -> Any:
         if self.way == "on the device":
-            return super().texts(prompts)
+            return super().texts(prompts, references)
         if self.way == "model offload":
             self.parts.denoiser.to("cpu")
         for encoder in self.parts.encoders:
             encoder.to(self.device)
-        found = super().texts(prompts)
+        found = super().texts(prompts, references)
         for encoder in self.parts.encoders:
             encoder.to("cpu")
         if self.way == "model offload":
@@ -276,7 +276,7 @@ class Plain(Resident):
         return super().decode(latents)
 
     @contextmanager
-    def stacked(self, *_: Any) -> Iterator[None]:
+    def stacked(self, *_: Any, **__: Any) -> Iterator[None]:
         yield
 
 
@@ -392,7 +392,7 @@ def first_step(held: Resident, it: Subject, prompt: str) -> None:
     """From the request to the end of the first step, as the runner goes."""
     brush = Brush.plain(it.base, prompt, 1)
     texts = ("", prompt) if held.family.contrasts(brush.guidance) else (prompt,)
-    with held.stacked(it.stack, it.weights, lambda: held.texts([Prompt(text) for text in texts])):
+    with held.stacked(it.stack, it.weights, meanwhile=lambda: held.texts([Prompt(text) for text in texts])):
         next(draw(held, brush))
         if held.device.type == "cuda":
             torch.cuda.synchronize()

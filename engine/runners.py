@@ -100,11 +100,12 @@ class Runners:
     @contextmanager
     def _spoken_to(self, resident: Resident, plan: ImagePlan, cards: dict[str, LoraCard]) -> Generator[None]:
         """The base with the plan's LoRAs and embeddings in, inside the block."""
-        partial, weights = {card.name for card in cards.values() if card.left_out}, self._catalog.weights
+        in_part, weights = {card.name for card in cards.values() if card.left_out}, self._catalog.weights
         with ExitStack() as held:
             held.enter_context(resident.speaking(plan.embeddings, weights))
             try:
-                held.enter_context(resident.stacked(plan.stack, weights, partial, lambda: _read(resident, plan)))
+                read = partial(_read, resident, plan)
+                held.enter_context(resident.stacked(plan.stack, weights, in_part, meanwhile=read))
             except WrongBase as error:
                 raise no_variant(cards[error.name], resident.base, error.why) from None
             yield

@@ -105,6 +105,7 @@ class Resident:
         stack: LoraStack,
         weights: Callable[[LoraRef], bytes],
         partial: Collection[str] = (),
+        *,
         meanwhile: Callable[[], object] | None = None,
     ) -> Generator[None]:
         """The base with `stack` in, inside the block; the bare base after it. `weights` gives a LoRA's file.

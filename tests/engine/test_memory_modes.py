@@ -398,11 +398,11 @@ def test_a_cold_file_is_read_on_another_thread_while_the_prompt_is_encoded(resid
         threads.append(threading.current_thread().name)
         return bench.weights(ref)
 
-    with resident.stacked(stack, weights, encoding.set):
+    with resident.stacked(stack, weights, meanwhile=encoding.set):
         first = latents(resident)
     assert threads[0].startswith("loras")
     encoding.clear()
-    with resident.stacked(stack, weights, encoding.set):
+    with resident.stacked(stack, weights, meanwhile=encoding.set):
         assert torch.equal(first, latents(resident))
     assert not encoding.is_set(), "nothing is read, so nothing is done meanwhile"
     assert len(threads) == 1
@@ -412,7 +412,7 @@ def test_texts_that_were_encoded_meanwhile_are_not_taken_for_those_of_a_lora_tha
     resident: Resident, bench: Bench, tiny_home: Path, base_name: str
 ) -> None:
     stack = three(bench, base_name)
-    with resident.stacked(stack, bench.weights, lambda: latents(resident)):
+    with resident.stacked(stack, bench.weights, meanwhile=lambda: latents(resident)):
         meanwhile = latents(resident)
     fresh = held(tiny_home, base_name, "full")
     with fresh.stacked(stack, bench.weights):
@@ -423,9 +423,9 @@ def test_a_bad_file_is_an_error_of_the_person_and_the_next_one_is_read(resident:
     good = bench.ref(bench.lora("one"))
     bench.files["bad"] = b"nonsense"
     bad = LoraStack((good, bench.ref("bad")))
-    with pytest.raises(BadLoraFile), resident.stacked(bad, bench.weights, lambda: None):
+    with pytest.raises(BadLoraFile), resident.stacked(bad, bench.weights, meanwhile=lambda: None):
         pass
-    with pytest.raises(ZeroDivisionError), resident.stacked(bad, bench.weights, lambda: 1 // 0):
+    with pytest.raises(ZeroDivisionError), resident.stacked(bad, bench.weights, meanwhile=lambda: 1 // 0):
         pass
     with resident.stacked(LoraStack((good,)), bench.weights):
         pass
