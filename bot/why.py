@@ -21,7 +21,7 @@ from engine.catalog import PICTURE_SIDE, PICTURES, Catalog, LoraCard
 from engine.errors import Invalid
 from engine.files import read_bounded
 from engine.plans import ImagePlan, LoraRef, LoraStack
-from engine.recipes import BROKEN, TOO_LARGE, companion_folder, plan_from
+from engine.recipes import BROKEN, NETS, TOO_LARGE, companion_folder, plan_from
 from engine.store import Store
 
 MAX_THUMBNAIL = 4_000_000  # bytes of a picture of 512 pixels a side, and more
@@ -54,7 +54,7 @@ def _changed(recipe: dict[str, Any], base: Base, home: Path) -> Iterator[tuple[s
         why = f"the base “{recipe['base']}” is another one now than when it was drawn"
         yield why, "Bring the earlier base back, or draw its prompt anew."
     for companion, sha256 in recipe.get("companions", {}).items():
-        if fingerprint(companion_folder(companion)) != sha256:
+        if companion not in NETS or fingerprint(companion_folder(companion)) != sha256:
             why = f"the {companion} that worked on it is another one now"
             yield why, "Draw its prompt anew, or with the Atelier that drew it."
     yield from _followed_others(recipe, base, home)

@@ -40,6 +40,7 @@ OURS, A1111 = "atelier", "parameters"
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE = MAX_DELIVERED  # pixels of a picture from outside
 COMPANIONS = Path(__file__).parent / "companions"
+NETS = ("upscaler", "matting")  # that a recipe may name
 # What Pillow raises at a broken picture, and at one too large:
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)

@@ -121,6 +121,8 @@ def add_folder(folder: Path, name: str, wanted: Wanted, home: Path, terms: Terms
     for source in files:
         if source.endswith(".safetensors"):
             read_header(folder / source)
+        if source.endswith(".index.json"):
+            _check_shards(folder / source, files)
     check_room(home, sum((folder / source).stat().st_size for source in files))
     with _staged(name, home) as new:
         for source, target in files.items():
@@ -183,6 +185,18 @@ def _weights(there: set[str], part: str, model: str, half: bool) -> dict[str, st
     pickled = any(file.startswith(f"{part}/") and file.endswith(".bin") for file in there)
     why = f"its {part} is there as a pickle alone, which is not opened" if pickled else f"it lacks {whole}"
     raise Invalid(model, why, "Get the model with its .safetensors files.")
+
+
+def _check_shards(index: Path, files: Iterable[str]) -> None:
+    """Raise `Invalid` unless an index names the shards that lie beside it, and no other file anywhere."""
+    part = index.parent.name
+    beside = {file.removeprefix(f"{part}/") for file in files if file.startswith(f"{part}/")}
+    named = read_config(index).get("weight_map")
+    if not isinstance(named, dict) or set(cast(dict[str, Any], named).values()) != {
+        file for file in beside if file.endswith(".safetensors")
+    }:
+        why = "it does not name exactly the .safetensors files beside it"
+        raise Invalid(f"{part}/{index.name}", why, "Get the whole model in diffusers' layout.")
 
 
 def _is_base_of_2(layout: Layout, predicts: Prediction) -> bool:

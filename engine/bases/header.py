@@ -32,6 +32,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of `path`. Raises `Invalid`, naming the file, for what is no whole and sound safetensors file."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise Invalid(str(path), "it is no file", "Name a .safetensors file.")
         with path.open("rb") as file:
             size = path.stat().st_size
             start = file.read(9)

@@ -118,6 +118,10 @@ def test_a_companion_that_is_another_one_now_is_refused(
     assert redrawing(recipe, "a.png", base, Store(tmp_path)) == plan
     with pytest.raises(Invalid, match=r"a\.png: the upscaler that worked on it is another one now"):
         redrawing(recipe | {"companions": {"upscaler": "0" * 64}}, "a.png", base, Store(tmp_path))
+    with pytest.raises(Invalid, match="is another one now"):  # a recipe names nets of ours, and no folder of anybody's
+        redrawing(
+            recipe | {"companions": {str(tmp_path): recipes.fingerprint(tmp_path)}}, "a.png", base, Store(tmp_path)
+        )
 
 
 @pytest.mark.parametrize(

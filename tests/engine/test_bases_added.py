@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -377,3 +378,19 @@ def test_a_hub_that_names_no_commit_is_not_followed(sha: str, monkeypatch: pytes
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
     with pytest.raises(Invalid, match="names no commit"):
         hub.ask("owner/name")
+
+
+@pytest.mark.parametrize("where", ["../../../elsewhere.bin", "model-00002-of-00002.safetensors"])
+def test_an_index_names_the_files_beside_it_and_no_others(tiny_home: Path, tmp_path: Path, where: str) -> None:
+    home = tmp_path
+    model = home / "model"
+    shutil.copytree(tiny_home / "bases" / "tiny-sd", model)
+    part = model / "text_encoder"
+    (part / "model.safetensors").rename(part / "model-00001-of-00001.safetensors")
+    index = part / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
+    assert adding.add(model, Wanted(name="whole"), home).name == "whole"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors", "b": where}}))
+    with pytest.raises(Invalid, match="does not name exactly"):
+        adding.add(model, Wanted(name="other"), home)
+    assert not (home / "bases" / "other").exists()
