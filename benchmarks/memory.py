@@ -51,7 +51,7 @@ from engine.bases.layouts import SINGLE
 from engine.bases.memory import MODES, Mode
 from engine.diffusion.families import Conditioning, Family, Parts
 from engine.diffusion.families.sdxl import StableDiffusionXL
-from engine.diffusion.render import Brush, draw
+from engine.diffusion.render import Brush, draw, prompts
 from engine.diffusion.resident import Resident
 from engine.lora.changes import Factors
 from engine.lora.write import write
@@ -391,8 +391,7 @@ class Clock:
 def first_step(held: Resident, it: Subject, prompt: str) -> None:
     """From the request to the end of the first step, as the runner goes."""
     brush = Brush.plain(it.base, prompt, 1)
-    texts = ("", prompt) if held.family.contrasts(brush.guidance) else (prompt,)
-    with held.stacked(it.stack, it.weights, meanwhile=lambda: held.texts([Prompt(text) for text in texts])):
+    with held.stacked(it.stack, it.weights, meanwhile=lambda: held.texts(prompts(held.family, brush))):
         next(draw(held, brush))
         if held.device.type == "cuda":
             torch.cuda.synchronize()

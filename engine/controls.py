@@ -5,12 +5,7 @@ What diffusers' folders and single files become one of these by `add`, in one re
 
 import json
 import re
-import secrets
-import shutil
-import subprocess
-import sys
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -19,15 +14,14 @@ from pydantic import BaseModel, ConfigDict
 
 from engine import bases
 from engine.bases import Base
-from engine.bases.adding import NAME, REFUSED, Terms, Wanted, check_room, read_config
+from engine.bases.adding import Terms, Wanted, check_room, convert, read_config, spelt
 from engine.bases.header import Header, read_header
 from engine.bases.layouts import SINGLE
-from engine.errors import Fault, Invalid
-from engine.files import read_manifest, reading, reason, sync_folder, writing
+from engine.errors import Invalid
+from engine.files import read_manifest, reading, reason, staged
 from engine.plans import Control, ControlKind
 
 MANIFEST, CONFIG, WEIGHTS = "control.toml", "config.json", "diffusion_pytorch_model.safetensors"
-NEW = ".new"
 LikeWhat = Literal["sd", "sdxl"]
 CLASS = "ControlNetModel"
 FITTING: dict[str, Any] = {  # what it has in common with its UNet, and what holds where nothing is said
@@ -119,7 +113,7 @@ def add(path: Path, kind: ControlKind, wanted: Wanted, home: Path) -> Net:
     terms = wanted.terms(header.metadata.get("modelspec.license", ""), path.name)
     with staged(name, home / "controls") as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=1), "utf-8")
-        _convert(file, folder)
+        convert("engine.diffusion.control", file, folder)
         (folder / MANIFEST).write_text(tomli_w.dumps(_facts(kind, family, terms)), "utf-8")
     return _read(home / "controls" / name / MANIFEST)
 
@@ -219,33 +213,7 @@ def _parts(base: Base) -> tuple[Path, Path]:
 
 def free_name(said: str, root: Path) -> str:
     """`said` as the name of a folder that is not in `root` yet. Raises `Invalid`."""
-    name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")[:64].strip("-_")
-    if not NAME.fullmatch(name):
-        raise Invalid("--name", f"“{said[:60]}” is no name", "Use letters, digits, - and _.")
+    name = spelt(said)
     if (root / name).exists():
         raise Invalid("--name", f"there is one named “{name}” in {root.name} already", "Choose another: --name N.")
     return name
-
-
-def _convert(file: Path, folder: Path) -> None:
-    words = [sys.executable, "-m", "engine.diffusion.control", str(file.absolute()), str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    lines = done.stderr.strip().splitlines() or ["it ended without a word"]
-    if done.returncode == REFUSED:
-        raise Invalid(file.name, lines[-1], "Get the file anew, or the folder of the same one in diffusers' layout.")
-    if done.returncode:
-        raise Fault("the ControlNet could not be read", lines[-1][:300])
-
-
-@contextmanager
-def staged(name: str, root: Path) -> Generator[Path]:
-    """A folder to fill, which is `root`/NAME when the block has ended well, and nowhere when it has not."""
-    folder = root / NEW / f"{name}-{secrets.token_hex(4)}"
-    with writing(root):
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-            folder.rename(root / name)
-            sync_folder(root)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)

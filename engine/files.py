@@ -6,6 +6,7 @@ A failure is one clear sentence.
 import errno
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 import time
@@ -22,6 +23,7 @@ from engine.errors import DiskFull, Invalid
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
              errno.ENAMETOOLONG, errno.ELOOP, errno.EBUSY)  # fmt: skip
+NEW = ".new"  # the folder of a root in which its newcomers are put together
 MAX_MANIFEST = 64_000  # bytes
 LEFT_OVER = 3_600.0  # seconds
 
@@ -75,6 +77,20 @@ def writing(folder: Path) -> Generator[None]:
             todo = "Name a folder that you may write to: --home DIR (or --out DIR for pictures)."
             raise Invalid(f"folder {folder}", "it cannot be written to", todo) from error
         raise
+
+
+@contextmanager
+def staged(name: str, root: Path) -> Generator[Path]:
+    """A folder to fill, which is `root`/NAME when the block has ended well, and nowhere when it has not."""
+    folder = root / NEW / f"{name}-{secrets.token_hex(4)}"
+    with writing(root):
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+            folder.rename(root / name)
+            sync_folder(root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from engine.bases import Base
 from engine.bases.adding import Wanted, check_room, read_config
 from engine.bases.header import Header, read_header
-from engine.controls import free_name, staged
+from engine.controls import free_name
 from engine.errors import Invalid
-from engine.files import read_manifest, reading, reason
+from engine.files import read_manifest, reading, reason, staged
 
 MANIFEST, WEIGHTS, ENCODER = "reference.toml", "ip_adapter.safetensors", "image_encoder"
 ENCODED = "model.safetensors"

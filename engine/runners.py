@@ -23,13 +23,12 @@ from engine.diffusion.control import Guide, Nets
 from engine.diffusion.deliver import Companions, Steps, delivered, on_white, resized
 from engine.diffusion.preview import preview
 from engine.diffusion.reference import looking
-from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish
+from engine.diffusion.render import Brush, Canvas, Stroke, as_pixels, draw, finish, prompts
 from engine.diffusion.resident import Resident, best_device, machine
 from engine.diffusion.tiles import detailed, grid
 from engine.errors import Invalid, NoPicture, OutOfMemory, WrongBase
 from engine.jobs import Drawn, Event, Picture, Progress
 from engine.plans import ImagePlan, Plan, Reference, TrainPlan
-from engine.prompts import Prompt
 from engine.recipes import Used
 from engine.training.loop import train
 
@@ -88,9 +87,9 @@ class Runners:
         base = bases.find(name, self._home)
         if self._resident is None or self._resident.base != base:
             base.check_whole()
-            self._nets = Nets(self._device)
             self._resident = None  # the old one goes before the new one comes
             self._device = self._given or best_device(base.precision)
+            self._nets = Nets(self._device)
             here = machine(self._device)
             mode = memory.mode_for(base, here, self._wanted)
             dtype: torch.dtype = getattr(torch, memory.precision(here, base.precision))
@@ -182,7 +181,6 @@ class Drawing:
     resident: Resident | None
     tiles: int
     eyes: Eyes = BLIND
-
     strokes: int = 0  # steps of a picture before it is delivered, known once it is drawn
 
     @property
@@ -224,14 +222,8 @@ class Drawing:
         """Picture `k`, enlarged, with the detail that the plan asks for."""
         assert self.resident is not None
         with _blaming(self.plan):
-            return (
-                yield from detailed(
-                    self.resident,
-                    image,
-                    _brush(self.plan, k, None, Eyes(references=self.eyes.references)),
-                    self.plan.detail,
-                )
-            )
+            brush = _brush(self.plan, k, eyes=Eyes(references=self.eyes.references))
+            return (yield from detailed(self.resident, image, brush, self.plan.detail))
 
     def over(self) -> tuple[Image.Image, Image.Image] | None:
         """Of inpainting: what is painted over, and the mask, both of the delivered size."""
@@ -251,7 +243,7 @@ class Drawing:
         return Progress(stage, step, whole, k + 1, self.plan.count, preview=shown)
 
 
-def _brush(plan: ImagePlan, k: int, canvas: Canvas | None, eyes: Eyes) -> Brush:
+def _brush(plan: ImagePlan, k: int, canvas: Canvas | None = None, eyes: Eyes = BLIND) -> Brush:
     """How picture `k` of a plan is drawn."""
     return Brush(
         plan.prompt, plan.negative, plan.seed + k, plan.width, plan.height, plan.steps, plan.guidance, plan.sampler,
@@ -286,8 +278,7 @@ def _read(resident: Resident, plan: ImagePlan) -> None:
     """Encode the prompts now, so that they are known when it is drawn; but those that are read with pictures."""
     if plan.references and resident.family.sees:
         return
-    texts = (plan.negative, plan.prompt) if resident.family.contrasts(plan.guidance) else (plan.prompt,)
-    resident.texts([Prompt(text, plan.syntax) for text in texts])
+    resident.texts(prompts(resident.family, _brush(plan, 0)))
 
 
 def made_with(device: torch.device, mode: str) -> dict[str, str | int]:

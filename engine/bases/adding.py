@@ -6,7 +6,6 @@ It is put together under HOME/bases/.new and appears in HOME/bases/NAME by one r
 import json
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -25,10 +24,9 @@ from engine.bases.layouts import SINGLE, Layout, Prediction, layouts, prediction
 from engine.bases.models import Model, Published, licence_of, model_of, published
 from engine.bases.tokenizers import find_words, write_words
 from engine.errors import BaseTaken, Fault, Invalid, NoRoom
-from engine.files import read_bounded, reason, sync_folder, writing
+from engine.files import read_bounded, reason, staged
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-NEW = ".new"
 INDEX = "model_index.json"  # what a model in diffusers' layout says of itself as a whole
 MARGIN = 1_000_000_000  # bytes of disk that are left free
 MAX_CONFIG = 2_000_000  # bytes
@@ -96,7 +94,7 @@ def add_file(file: Path, name: str, wanted: Wanted, home: Path, single: Path = S
         for part in layout.parts:
             _write_json(folder / part / "config.json", configs[part])
         _write_json(folder / "scheduler" / "scheduler_config.json", _scheduled(configs["scheduler"], header, predicts))
-        _convert(file, folder)
+        convert("engine.diffusion.single_file", file, folder)
         native = layout.size.model_copy(update={"native": 512}) if _is_base_of_2(layout, predicts) else layout.size
         terms = wanted.terms(header.metadata.get("modelspec.license", ""), file.name)
         sizes, defaults = native.model_dump(exclude_defaults=True), layout.defaults.model_dump()
@@ -155,11 +153,17 @@ def chosen(names: Iterable[str], model: Model, name: str, half: bool) -> dict[st
 
 def free_name(said: str, home: Path) -> str:
     """`said` as the name of a base. Raises `Invalid` for none, `BaseTaken` where there is one."""
+    name = spelt(said)
+    if name in bases.names(home):
+        raise BaseTaken(name)
+    return name
+
+
+def spelt(said: str) -> str:
+    """`said` as the name of a folder. Raises `Invalid` where nothing of it can stand in one."""
     name = re.sub(r"[^a-z0-9_-]+", "-", said.lower()).strip("-_")[:64].strip("-_")
     if not NAME.fullmatch(name):
         raise Invalid("--name", f"“{said[:60]}” is no name", "Use letters, digits, - and _.")
-    if name in bases.names(home):
-        raise BaseTaken(name)
     return name
 
 
@@ -209,14 +213,15 @@ def _scheduled(config: dict[str, Any], header: Header, predicts: Prediction) -> 
     return {**config, "prediction_type": predicts, **zero}
 
 
-def _convert(file: Path, folder: Path) -> None:
-    words = [sys.executable, "-m", "engine.diffusion.single_file", str(file.absolute()), str(folder)]
+def convert(module: str, file: Path, folder: Path) -> None:
+    """Have `module` read the file and fill the folder, in a process of its own; `Invalid` has its last words."""
+    words = [sys.executable, "-m", module, str(file.absolute()), str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     lines = done.stderr.strip().splitlines() or ["it ended without a word"]
     if done.returncode == REFUSED:
-        raise Invalid(file.name, lines[-1], "Get the file anew, or the same model in diffusers' layout.")
+        raise Invalid(file.name, lines[-1], "Get the file anew, or the folder of the same model in diffusers' layout.")
     if done.returncode:
-        raise Fault("the checkpoint could not be converted", lines[-1][:300])
+        raise Fault(f"{file.name} could not be converted", lines[-1][:300])
 
 
 def _sizes(
@@ -255,19 +260,11 @@ def _write_manifest(folder: Path, name: str, family: Family, terms: Terms, rest:
 
 @contextmanager
 def _staged(name: str, home: Path) -> Generator[Path]:
-    """A folder to fill, which is HOME/bases/NAME when the block has ended well, and nowhere when it has not."""
-    root = home / "bases"
-    folder = root / NEW / f"{name}-{secrets.token_hex(4)}"
-    with writing(root):
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-            if (root / name).exists():
-                raise BaseTaken(name)
-            folder.rename(root / name)
-            sync_folder(root)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    """`staged` of a base; `BaseTaken` where another has come under its name meanwhile."""
+    with staged(name, home / "bases") as folder:
+        yield folder
+        if (home / "bases" / name).exists():
+            raise BaseTaken(name)
 
 
 def _link(source: Path, target: Path) -> None:

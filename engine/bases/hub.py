@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.bases import Base
-from engine.bases.adding import INDEX, NEW, UNKNOWN, Wanted, add_folder, check_room, chosen, free_name, read_config
+from engine.bases.adding import INDEX, UNKNOWN, Wanted, add_folder, check_room, chosen, free_name, read_config
 from engine.bases.models import model_of
 from engine.errors import Gated, Invalid, Unreachable
-from engine.files import writing
+from engine.files import NEW, writing
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 Note = Callable[[str], None]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine.bases import Base
 from engine.diffusion.control import Guide, guided
-from engine.diffusion.families import Conditioning, stacked
+from engine.diffusion.families import Conditioning, Family, stacked
 from engine.diffusion.resident import Resident
 from engine.diffusion.samplers import Sampler
 from engine.prompts import LITERAL, Prompt
@@ -118,12 +118,16 @@ def as_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)[None] / 127.5 - 1
 
 
-def _conditions(resident: Resident, brush: Brush) -> Conditioning:
-    family, parts = resident.family, resident.parts
+def prompts(family: Family, brush: Brush) -> list[Prompt]:
+    """What the network is asked with: the prompt, after the negative where the family contrasts the two."""
     texts = (brush.negative, brush.prompt) if family.contrasts(brush.guidance) else (brush.prompt,)
+    return [Prompt(text, brush.syntax) for text in texts]
+
+
+def _conditions(resident: Resident, brush: Brush) -> Conditioning:
     references = [picture.to(resident.device) for picture in brush.references]
-    cond = stacked(resident.texts([Prompt(text, brush.syntax) for text in texts], references))
-    return family.refer(parts, cond, references) if references else cond
+    cond = stacked(resident.texts(prompts(resident.family, brush), references))
+    return resident.family.refer(resident.parts, cond, references) if references else cond
 
 
 def _kept(sampler: Sampler, canvas: Canvas | None, x: Tensor, noise: Tensor, step: int) -> Tensor:

@@ -34,8 +34,8 @@ async def service(home: Path, port: int = 0) -> AsyncGenerator[tuple[str, asynci
     assert process.stderr is not None
     try:
         async with asyncio.timeout(60):
-            while not (found := re.search(r"http://\S+?(?=/)", (await process.stderr.readline()).decode())):
-                pass
+            while not (found := re.search(r"http://\S+?(?=/)", line := (await process.stderr.readline()).decode())):
+                assert line, "the service ended before it had an address"
         yield found[0], process
     finally:
         if process.returncode is None:

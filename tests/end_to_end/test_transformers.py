@@ -23,7 +23,7 @@ lora = ["--name", "crab", "--kind", "subject", "--trigger", "zqx", "--class", "c
 assert atelier(["train", "nowhere", *lora]) == 2
 """
 FLUX = """
-lora = ["--kind", "quality", "--trigger", "zqx", "--base", "mine"]
+lora = ["--kind", "quality", "--trigger", "", "--base", "mine"]
 assert atelier(["loras", "import", "kohya.safetensors", "--name", "ink", *lora]) == 0
 assert atelier(["draw", "a (mug:1.2)", *size, "--seed", "1", "--lora", "ink:0.8", "--out", "with"]) == 0
 assert atelier(["draw", "a mug", "--base", "mine", "--negative", "a cup", *size, "--out", "refused"]) == 2

@@ -252,7 +252,7 @@ def test_a_checkpoint_that_lacks_a_layer_is_refused_and_leaves_nothing(tmp_path:
 def test_hostile_files_are_refused_before_any_library_sees_them(
     tmp_path: Path, name: str, data: bytes, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "_convert", lambda *_: pytest.fail("it was handed on"))
+    monkeypatch.setattr(adding, "convert", lambda *_: pytest.fail("it was handed on"))
     (tmp_path / name).write_bytes(data)
     with pytest.raises(Invalid, match=why):
         adding.add(tmp_path / name, Wanted(), tmp_path / "home")

@@ -10,9 +10,9 @@ from engine.worker import WorkerExecutor
 PACE = "0.02"  # seconds a step
 
 
-def quick(shipped: Path, home: Path) -> WorkerExecutor:
+def quick(shipped: Path, home: Path, memory: str) -> WorkerExecutor:
     command = (sys.executable, "-m", "tests.fakes.child", str(shipped), str(home), PACE)
-    return WorkerExecutor(shipped, home, command=command)
+    return WorkerExecutor(shipped, home, command=command, memory=memory)
 
 
 if __name__ == "__main__":
